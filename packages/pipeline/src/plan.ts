@@ -1,0 +1,58 @@
+import type { KubernetesObject } from './kubernetes.ts';
+
+/**
+ * What one deployment (one target of a pipeline) is told to do. Resolved once from the deployment file when the pipeline
+ * starts, immutable afterwards, and stored encrypted, because manifests may hold secrets.
+ */
+export type DeploymentPlan = {
+  application: string;
+  /** Target name; `environment` in annotations and container variables. */
+  target: string;
+  /** Name of the cluster account. */
+  account: string;
+  namespace: string;
+  /** The one Deployment of the target; it becomes a ReplicaSet that the control plane manages. */
+  workload: Workload;
+  /** How traffic is split between the old and the new version. */
+  route: SmiRoute;
+  /** Every other object of the target, namespace applied, in the order of applying: Namespaces, CRDs, then as written. */
+  objects: KubernetesObject[];
+  /** The strategy's steps as written; the final weight of 100 is implied. */
+  steps: StrategyStep[];
+  /** How long pods may take to become ready before the deployment rolls back (spec/deployment-file.md §3). */
+  readyTimeoutSeconds: number;
+  /** How long connections may drain after traffic left a backend. */
+  drainSeconds: number;
+};
+
+export type Workload = {
+  name: string;
+  /** `spec.replicas` of the manifest, 1 where it is absent. */
+  replicas: number;
+  /** The Deployment as in the manifest, namespace applied. */
+  manifest: KubernetesObject;
+};
+
+/** One `trafficManagement[].smi[]` entry with its defaults filled in (spec/deployment-file.md §10). */
+export type SmiRoute = {
+  rootServiceName: string;
+  canaryServiceName: string;
+  /** True where the file names the canary Service: then it must exist, and it is restored instead of deleted. */
+  canaryServiceGiven: boolean;
+  trafficSplitName: string;
+};
+
+export type StrategyStep =
+  | { kind: 'setWeight'; weight: number }
+  | { kind: 'pause'; duration: number; unit: TimeUnit }
+  | { kind: 'pause'; untilApproved: true; approvalExpirationSeconds: number | null };
+
+export type TimeUnit = 'SECONDS' | 'MINUTES' | 'HOURS';
+
+export const secondsPerUnit: Record<TimeUnit, number> = { SECONDS: 1, MINUTES: 60, HOURS: 3600 };
+
+/** Step refs as the API shows them: `canary-step-<n>-<deployment>` for setWeight, else `canary-step-<n>`, n from 1. */
+export function stepRef(plan: Pick<DeploymentPlan, 'steps' | 'workload'>, index: number): string {
+  const step = plan.steps[index];
+  return step?.kind === 'setWeight' ? `canary-step-${index + 1}-${plan.workload.name}` : `canary-step-${index + 1}`;
+}
