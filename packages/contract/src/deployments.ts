@@ -1,0 +1,83 @@
+import { z } from 'zod';
+import { StepStatus } from './pipelines.ts';
+
+/** What a deployment is at beneath the statuses that clients in use know. */
+export const DeploymentPhase = z.enum([
+  'NOT_STARTED',
+  'WAITING',
+  'RUNNING',
+  'PAUSED',
+  'AWAITING_APPROVAL',
+  'FINISHING',
+  'ROLLING_BACK',
+  'SUCCEEDED',
+  'FAILED',
+  'CANCELLED',
+]);
+export type DeploymentPhase = z.infer<typeof DeploymentPhase>;
+
+export const DeploymentParams = z.object({ id: z.string().max(200) });
+export const StepParams = z.object({ id: z.string().max(200), ref: z.string().max(500) });
+
+export const CanaryStep = z
+  .object({
+    ref: z.string(),
+    type: z.enum(['setWeight', 'pause']),
+    status: StepStatus,
+    dependsOn: z.array(z.string()),
+    error: z.string().nullable(),
+    deploymentKey: z.string().nullable().describe('The Deployment that a setWeight step moves.'),
+    setWeight: z.number().int().optional(),
+    pause: z
+      .object({
+        duration: z.number().optional(),
+        unit: z.string().optional(),
+        untilApproved: z.boolean().optional(),
+        approvalExpirationSeconds: z.number().nullable().optional(),
+        approvedBy: z.string().optional(),
+      })
+      .optional(),
+    startedAtIso8601: z.string(),
+    completedAtIso8601: z.string(),
+  })
+  .meta({ id: 'CanaryStep' });
+export type CanaryStep = z.infer<typeof CanaryStep>;
+
+/** spec/behaviour.md §14. Moments that have not come are empty strings. */
+export const DeploymentView = z
+  .object({
+    id: z.string(),
+    parentPipelineId: z.string(),
+    application: z.string(),
+    environment: z.string(),
+    account: z.string(),
+    namespace: z.string(),
+    status: StepStatus,
+    phase: DeploymentPhase,
+    waitingFor: z.string().nullable().describe('What the run waits for, in words.'),
+    error: z.string().nullable(),
+    warnings: z.array(z.string()),
+    leftInCluster: z.array(z.string()).describe('What was left behind, in words and kubectl lines.'),
+    startedAtIso8601: z.string(),
+    completedAtIso8601: z.string(),
+    kubernetes: z.object({
+      strategy: z.enum(['canary']),
+      canary: z.object({
+        step: z.number().int().describe('Steps that are done.'),
+        totalSteps: z.number().int(),
+        setWeight: z.number().int().nullable().describe('Share of traffic of the new version that is in force, in percent.'),
+        steps: z.array(CanaryStep),
+      }),
+      deployedObjects: z.array(
+        z.object({ apiVersion: z.string(), kind: z.string(), namespace: z.string(), name: z.string() }),
+      ),
+    }),
+  })
+  .meta({ id: 'Deployment' });
+export type DeploymentView = z.infer<typeof DeploymentView>;
+
+/** The request was taken; what it leads to shows in the deployment and its events. */
+export const ActionAnswer = z
+  .object({ id: z.string(), status: StepStatus, phase: DeploymentPhase })
+  .meta({ id: 'ActionAnswer' });
+export type ActionAnswer = z.infer<typeof ActionAnswer>;

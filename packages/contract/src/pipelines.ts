@@ -1,0 +1,148 @@
+import { z } from 'zod';
+
+/** Media types that `POST /pipelines/kubernetes` and `POST /pipelines` take (spec/cli-wire-protocol.md §3.2). */
+export const fileMediaTypes = {
+  json: ['application/json', 'application/vnd.start.kubernetes.pipeline.v2+json'],
+  yaml: ['application/yaml', 'application/x-yaml', 'text/yaml', 'application/vnd.start.kubernetes.pipeline.v2+yaml'],
+  link: 'application/vnd.start.kubernetes.pipeline.v2.link+json',
+} as const;
+
+export const startMediaType = 'application/vnd.start.kubernetes.pipeline.v2+json';
+
+/** Statuses that a pipeline has (spec/behaviour.md §14); a start that is blocked is answered 409 and never stored. */
+export const PipelineStatus = z.enum([
+  'QUEUED',
+  'RUNNING',
+  'PAUSED',
+  'AWAITING_APPROVAL',
+  'SUCCEEDED',
+  'FAILED',
+  'CANCELLED',
+]);
+export type PipelineStatus = z.infer<typeof PipelineStatus>;
+
+/** Statuses of steps and targets as clients in use know them. */
+export const StepStatus = z.enum([
+  'NOT_STARTED',
+  'RUNNING',
+  'PAUSED',
+  'AWAITING_APPROVAL',
+  'SUCCEEDED',
+  'FAILED',
+  'CANCELLED',
+]);
+export type StepStatus = z.infer<typeof StepStatus>;
+
+/** A query parameter that is a switch: bare, `true` or `1` turns it on. */
+const flag = z.enum(['', 'true', '1', 'false', '0']).transform((word) => word === '' || word === 'true' || word === '1');
+
+export const StartQuery = z.object({
+  dryRun: flag.optional().describe('Validate, resolve and answer 200 without storing anything.'),
+});
+
+export const StartHeaders = z.object({
+  'idempotency-key': z
+    .string()
+    .min(1)
+    .max(255)
+    .optional()
+    .describe('Repeating a start with the same key and body within 24 h answers as the first time and starts nothing.'),
+});
+
+export const StartAnswer = z
+  .object({ pipelineId: z.string(), warnings: z.array(z.string()) })
+  .meta({ id: 'StartAnswer' });
+export type StartAnswer = z.infer<typeof StartAnswer>;
+
+export const DryRunAnswer = z
+  .object({
+    dryRun: z.literal(true),
+    application: z.string(),
+    targets: z.array(
+      z.object({
+        name: z.string(),
+        account: z.string(),
+        namespace: z.string(),
+        workload: z.string(),
+        replicas: z.number().int(),
+        steps: z.array(z.object({ ref: z.string(), type: z.string(), setWeight: z.number().int().optional() })),
+        objects: z.array(z.string()).describe('What is applied besides, as `Kind namespace/name`, in order.'),
+      }),
+    ),
+    warnings: z.array(z.string()),
+  })
+  .meta({ id: 'DryRunAnswer' });
+export type DryRunAnswer = z.infer<typeof DryRunAnswer>;
+
+export const PipelineParams = z.object({ id: z.string().max(200) });
+
+export const ListPipelinesQuery = z.object({
+  application: z.string().max(500).optional(),
+  status: PipelineStatus.optional(),
+  limit: z.coerce.number().int().min(1).max(200).default(50),
+  cursor: z.string().max(200).optional().describe('`next` of the answer before.'),
+});
+export type ListPipelinesQuery = z.infer<typeof ListPipelinesQuery>;
+
+export const PipelineSummary = z
+  .object({
+    id: z.string(),
+    application: z.string(),
+    description: z.string(),
+    status: PipelineStatus,
+    initiatedBy: z.string(),
+    startedAtIso8601: z.string(),
+    completedAtIso8601: z.string(),
+  })
+  .meta({ id: 'PipelineSummary' });
+export type PipelineSummary = z.infer<typeof PipelineSummary>;
+
+export const PipelineList = z
+  .object({
+    pipelines: z.array(PipelineSummary).describe('Newest first.'),
+    next: z.string().nullable().describe('Give it as `cursor` for the page after; null on the last one.'),
+  })
+  .meta({ id: 'PipelineList' });
+export type PipelineList = z.infer<typeof PipelineList>;
+
+export const PipelineStep = z
+  .object({
+    ref: z.string(),
+    type: z.enum(['deployment']),
+    status: StepStatus,
+    dependsOn: z.array(z.string()),
+    constraintFor: z.string(),
+    deployment: z.object({
+      id: z.string(),
+      environment: z.string(),
+      step: z.number().int(),
+      totalSteps: z.number().int(),
+    }),
+  })
+  .meta({ id: 'PipelineStep' });
+
+/** spec/behaviour.md §14, spec/cli-wire-protocol.md §4. Moments that have not come are empty strings. */
+export const PipelineView = z
+  .object({
+    id: z.string(),
+    application: z.string(),
+    description: z.string(),
+    context: z.record(z.string(), z.string()),
+    sourceControl: z.record(z.string(), z.unknown()),
+    source: z.object({ product: z.string(), version: z.string() }),
+    environments: z.array(z.object({ name: z.string(), namespace: z.string(), account: z.string() })),
+    status: PipelineStatus,
+    initiatedBy: z.string(),
+    startedAtIso8601: z.string(),
+    completedAtIso8601: z.string(),
+    steps: z.array(PipelineStep),
+  })
+  .meta({ id: 'Pipeline' });
+export type PipelineView = z.infer<typeof PipelineView>;
+
+export const PipelineConfig = z
+  .record(z.string(), z.unknown())
+  .meta({ id: 'PipelineConfig', description: 'The start request as it was sent.' });
+
+export const CancelAnswer = z.object({ id: z.string(), status: PipelineStatus }).meta({ id: 'CancelAnswer' });
+export type CancelAnswer = z.infer<typeof CancelAnswer>;
