@@ -55,9 +55,11 @@ export async function ensureInstalled(say = console.log) {
 /** Generates the Prisma client where the schema is not the one that it was generated from. */
 export async function ensurePrismaClient(say = console.log) {
   const began = Date.now();
-  const { code, output } = await run(node24, [join('scripts', 'prisma.ts'), 'generate'], { env: process.env });
+  const program = `import { ensureClient } from './packages/control-plane/src/generate.ts';
+    if (await ensureClient()) console.log('generated');`;
+  const { code, output } = await run(node24, ['--input-type=module', '-e', program], { env: process.env });
   if (code !== 0) throw new Remedy(`The database client could not be generated:\n\n${output.trimEnd()}`);
-  if (output.includes('Generated')) say(`Database client generated in ${seconds(began)}.`);
+  if (output.includes('generated')) say(`Database client generated in ${seconds(began)}.`);
 }
 
 /** The seconds since a moment, as people read them. */

@@ -142,7 +142,7 @@ function initialise(folder: string, binaries: Binaries, account: Account, passwo
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   if (account) chownSync(folder, account.uid, account.gid);
-  const run = { ...account, env: environment(), cwd: parse(folder).root, encoding: 'utf8' } as const;
+  const run = { ...account, cwd: parse(folder).root, encoding: 'utf8' } as const;
   const passwordFile = `${folder}.initial-password`;
   writeFileSync(passwordFile, `${password}\n`, { mode: 0o600 });
   if (account) chownSync(passwordFile, account.uid, account.gid);
@@ -180,17 +180,23 @@ function launch(folder: string, binaries: Binaries, account: Account, port: numb
   const log = openSync(logFile, 'a', 0o600);
   const server = spawn(
     binaries.postgres,
-    ['-D', folder, '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories='],
-    { ...account, env: environment(), cwd: parse(folder).root, stdio: ['ignore', log, log], detached: true },
+    [
+      '-D',
+      folder,
+      '-p',
+      String(port),
+      '-c',
+      'listen_addresses=127.0.0.1',
+      '-c',
+      'unix_socket_directories=',
+      '-c',
+      'timezone=UTC',
+    ],
+    { ...account, cwd: parse(folder).root, stdio: ['ignore', log, log], detached: true },
   );
   closeSync(log);
   server.on('error', () => undefined);
   return server;
-}
-
-/** A fixed locale, and none of the PG* variables that would redirect these programs. */
-function environment(): NodeJS.ProcessEnv {
-  return { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' };
 }
 
 function readSettings(file: string): Settings | undefined {
