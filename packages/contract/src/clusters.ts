@@ -42,7 +42,9 @@ export const RegisterClusterByKubeconfig = z.strictObject({
   kubeconfig: z
     .string()
     .max(1_000_000)
-    .describe('YAML. Only server, CA, and a token or client certificate inside it are used; `exec` and the like are refused.'),
+    .describe(
+      'YAML. Only server, CA, and a token or client certificate inside it are used; `exec` and the like are refused.',
+    ),
   context: z.string().max(500).optional().describe('Default: the current context.'),
 });
 

@@ -65,7 +65,11 @@ export const DeploymentView = z
       canary: z.object({
         step: z.number().int().describe('Steps that are done.'),
         totalSteps: z.number().int(),
-        setWeight: z.number().int().nullable().describe('Share of traffic of the new version that is in force, in percent.'),
+        setWeight: z
+          .number()
+          .int()
+          .nullable()
+          .describe('Share of traffic of the new version that is in force, in percent.'),
         steps: z.array(CanaryStep),
       }),
       deployedObjects: z.array(

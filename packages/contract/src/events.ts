@@ -24,7 +24,10 @@ export type EventView = z.infer<typeof EventView>;
 export const EventPage = z
   .object({
     events: z.array(EventView),
-    last: z.number().int().describe('Number of the newest event of the pipeline; more can be asked for while behind it.'),
+    last: z
+      .number()
+      .int()
+      .describe('Number of the newest event of the pipeline; more can be asked for while behind it.'),
     final: z.boolean().describe('The pipeline has ended and `last` is its final event.'),
   })
   .meta({ id: 'EventPage' });

@@ -34,7 +34,9 @@ export const StepStatus = z.enum([
 export type StepStatus = z.infer<typeof StepStatus>;
 
 /** A query parameter that is a switch: bare, `true` or `1` turns it on. */
-const flag = z.enum(['', 'true', '1', 'false', '0']).transform((word) => word === '' || word === 'true' || word === '1');
+const flag = z
+  .enum(['', 'true', '1', 'false', '0'])
+  .transform((word) => word === '' || word === 'true' || word === '1');
 
 export const StartQuery = z.object({
   dryRun: flag.optional().describe('Validate, resolve and answer 200 without storing anything.'),

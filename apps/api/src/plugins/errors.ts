@@ -1,0 +1,121 @@
+import { AppError, isErrorCode, toErrorBody, type Violation } from '@cdaas/contract/errors.ts';
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { RequestInvalid, violationsOf } from './violations.ts';
+
+/**
+ * Every failure leaves through here, in the one shape of spec/cli-wire-protocol.md §1.4. What a client can cause is
+ * mapped to its 4xx; anything else is a fault of ours: logged in full, told as `server.error` without detail.
+ */
+export function installErrors(app: FastifyInstance): void {
+  app.setErrorHandler((error: unknown, request, reply) => sendError(request, reply, toAppError(error, request)));
+  app.setNotFoundHandler({ preHandler: app.rateLimit() }, (request, reply) =>
+    sendError(request, reply, notFoundRoute(request)),
+  );
+}
+
+/** Sends one error in the API's shape and logs it if a person must act. */
+export function sendError(request: FastifyRequest, reply: FastifyReply, error: AppError): FastifyReply {
+  if (error.status >= 500 && error.code === 'server.error') {
+    request.log.error({ err: error.cause ?? error, requestId: request.id }, 'request failed');
+  } else if (error.cause !== undefined) {
+    request.log.info({ err: error.cause, code: error.code, requestId: request.id }, 'request refused');
+  }
+  if (error.retryAfterSeconds !== undefined) reply.header('retry-after', String(error.retryAfterSeconds));
+  if (error.status === 401) reply.header('www-authenticate', 'Bearer');
+  return reply
+    .code(error.status)
+    .type('application/json; charset=utf-8')
+    .serializer((body) => (typeof body === 'string' ? body : JSON.stringify(body)))
+    .send(toErrorBody(request.id, error.violations));
+}
+
+/** What Fastify, its plugins, Prisma or our own code threw, as the error that the caller is told. */
+export function toAppError(error: unknown, request: FastifyRequest): AppError {
+  if (error instanceof AppError) return error;
+  if (error instanceof RequestInvalid) {
+    return AppError.ofViolations(violationsOf(error.issues, error.validationContext, request.body));
+  }
+  if (isFastifyError(error)) return fromFastify(error);
+  if (isDatabaseDown(error)) {
+    return new AppError('dependency.unavailable', 'The database is not available. Try again in a few seconds.', {
+      retryAfterSeconds: 5,
+      cause: error,
+    });
+  }
+  return serverError(error);
+}
+
+function serverError(cause: unknown): AppError {
+  return new AppError('server.error', 'Something went wrong on the server. The error_id names it in the logs.', {
+    cause,
+  });
+}
+
+function notFoundRoute(request: FastifyRequest): AppError {
+  return new AppError('not.found', `There is no ${request.method} ${pathOf(request.url)}.`, {
+    hint: 'GET /openapi.json lists every route.',
+  });
+}
+
+/** The path as sent, without its query (which may hold anything) and cut to a readable length. */
+function pathOf(url: string): string {
+  return url.split('?', 1)[0]?.slice(0, 200) ?? '';
+}
+
+function isFastifyError(error: unknown): error is FastifyError & { statusCode: number } {
+  return error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number';
+}
+
+function fromFastify(error: FastifyError & { statusCode: number }): AppError {
+  switch (error.statusCode) {
+    case 413:
+      return new AppError('body.tooLarge', 'The body is larger than this server accepts.', {
+        hint: 'BODY_LIMIT_BYTES sets the limit.',
+      });
+    case 415:
+      return new AppError('media.unsupported', 'The Content-Type of the request is not supported here.', {
+        hint: 'Send application/json; POST /pipelines/kubernetes also takes application/yaml.',
+      });
+    case 429:
+      return new AppError('rate.limited', 'Too many requests. Wait before sending more.', {
+        retryAfterSeconds: retryAfterOf(error),
+      });
+    default:
+      if (error.statusCode >= 400 && error.statusCode < 500) {
+        return new AppError('request.unreadable', `The request could not be read: ${plain(error.message)}`);
+      }
+      return serverError(error);
+  }
+}
+
+function retryAfterOf(error: Error): number {
+  return 'retryAfterSeconds' in error && typeof error.retryAfterSeconds === 'number' ? error.retryAfterSeconds : 1;
+}
+
+/** Parsers quote what they choke on; what was sent may hold a secret and is not repeated. */
+function plain(message: string): string {
+  return message.replace(/(["'`]).*\1/gs, '…').slice(0, 200);
+}
+
+/** A violation that pure code produced, its code checked against the table; an unknown word is a fault of ours. */
+export function toViolation(found: { code: string; message: string } & Partial<Omit<Violation, 'code'>>): Violation {
+  if (!isErrorCode(found.code)) throw new Error(`no such error code: ${found.code}`);
+  return { ...found, code: found.code };
+}
+
+/** Connection failures of `pg` and Prisma: P1001, P1002, P1008, P1017, P2024, or SQLSTATE class 08, 53 and 57P. */
+function isDatabaseDown(error: unknown): boolean {
+  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth += 1) {
+    const code = 'code' in at ? String(at.code) : '';
+    if (/^(P1001|P1002|P1008|P1017|P2024|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND)$/.test(code)) return true;
+    if (/^(08|53|57P)/.test(code)) return true;
+    if (/^(DatabaseNotReachable|ConnectionClosed|SocketTimeout|TooManyConnections)$/.test(kindOf(at.cause)))
+      return true;
+  }
+  return false;
+}
+
+/** Driver adapters put `{ kind }` into the cause of their errors. */
+function kindOf(cause: unknown): string {
+  return typeof cause === 'object' && cause !== null && 'kind' in cause ? String(cause.kind) : '';
+}
