@@ -1,0 +1,196 @@
+import { assertNever } from './assert-never.ts';
+import { type Condition, type DeploymentState, isFinal, type Weights } from './deployment-state.ts';
+import type { KubernetesObject } from './kubernetes.ts';
+import { hashKey } from './marks.ts';
+import { currentInstruction } from './moves.ts';
+import { isPastReturn } from './programme.ts';
+import { meshWeights } from './traffic/smi.ts';
+
+/** What the watches of a cluster know, by namespace. */
+export type ClusterView = {
+  service(namespace: string, name: string): KubernetesObject | undefined;
+  /** The EndpointSlices of a Service. */
+  endpointSlices(namespace: string, service: string): KubernetesObject[];
+  /** The pods whose hash label has that value. */
+  pods(namespace: string, hash: string): KubernetesObject[];
+  replicaSet(namespace: string, name: string): KubernetesObject | undefined;
+  /** Linkerd's ServiceProfile of a Service: the one named `<service>.<namespace>.svc.<cluster domain>`. */
+  serviceProfile(namespace: string, service: string): KubernetesObject | undefined;
+};
+
+/** All that a deployment must be told of: what it waits for now, and its guards. */
+export function activeConditions(state: DeploymentState): Condition[] {
+  if (isFinal(state.status) || state.startedAt === null) return [];
+  const instruction = currentInstruction(state);
+  const waitsFor = instruction.kind === 'wait' ? [instruction.condition] : [];
+  return [...waitsFor, ...guardConditions(state)];
+}
+
+/**
+ * What may go wrong while the versions share traffic (design.md, law 1): the root Service is no longer pinned to the old
+ * pods, the new version has traffic but no ready pod, or fewer ready pods than asked for.
+ */
+export function guardConditions(state: DeploymentState): Condition[] {
+  if (state.track === 'rollBack' || isPastReturn(state) || !state.survey?.old) return [];
+  const { namespace, route, workload } = state.outline;
+  const guards: Condition[] = [];
+  if (state.pinned.root) {
+    guards.push({
+      key: 'guard.pin',
+      namespace,
+      kind: 'unpinned',
+      service: route.rootServiceName,
+      hash: state.survey.old.hash,
+    });
+  }
+  if (state.objects.split !== undefined) {
+    const canary = { namespace, service: route.canaryServiceName, hash: state.hash };
+    if ((state.weights?.canary ?? 0) > 0) guards.push({ key: 'guard.starved', kind: 'starved', ...canary });
+    guards.push({ key: 'guard.short', kind: 'short', ready: workload.replicas, ...canary });
+  }
+  return guards;
+}
+
+/** Whether a condition holds, and what was seen in words. */
+export function evaluate(condition: Condition, view: ClusterView): { holds: boolean; detail: string } {
+  const { namespace } = condition;
+  switch (condition.kind) {
+    case 'endpoints': {
+      const seen = endpointsOf(view, namespace, condition.service, condition.hash);
+      const pods = livePods(view, namespace, condition.hash).map((pod) => pod.metadata.name);
+      const exact = seen.foreign === 0 && pods.length === seen.pods.size && pods.every((name) => seen.pods.has(name));
+      const enough = condition.ready === null || seen.ready >= condition.ready;
+      const words = `${seen.ready} of ${condition.ready ?? pods.length} pods ready behind Service ${condition.service}`;
+      return { holds: exact && enough, detail: withTrouble(words, view, namespace, condition.hash) };
+    }
+    case 'enough': {
+      const old = endpointsOf(view, namespace, condition.service, condition.hash).ready;
+      const other = endpointsOf(view, namespace, condition.other.service, condition.other.hash).ready;
+      return {
+        holds: old >= condition.atLeast || old >= other,
+        detail: `${old} old pods ready behind Service ${condition.service}, ${condition.atLeast} when the deployment began, ${other} new ones`,
+      };
+    }
+    case 'podsReady': {
+      const ready = livePods(view, namespace, condition.hash).filter(isReady).length;
+      const words = `${ready} of ${condition.ready} pods ready`;
+      return { holds: ready >= condition.ready, detail: withTrouble(words, view, namespace, condition.hash) };
+    }
+    case 'gone':
+      return evaluateGone(condition, view);
+    case 'mesh': {
+      const taken = meshWeights(view.serviceProfile(namespace, condition.root), condition.root, condition.canary);
+      return { holds: taken !== null && sameWeights(taken, condition.weights), detail: meshWords(taken) };
+    }
+    case 'meshDropped': {
+      const profile = view.serviceProfile(namespace, condition.root);
+      const overrides = (profile?.spec as { dstOverrides?: unknown[] } | undefined)?.dstOverrides ?? [];
+      return {
+        holds: overrides.length === 0,
+        detail: overrides.length === 0 ? 'the mesh dropped the split' : 'the mesh still has the last weights',
+      };
+    }
+    case 'unpinned': {
+      const pin = selectorOf(view.service(namespace, condition.service))?.[hashKey];
+      const holds = pin !== condition.hash;
+      return { holds, detail: holds ? `Service ${condition.service} no longer selects only the old pods` : 'pinned' };
+    }
+    case 'starved': {
+      const { ready } = endpointsOf(view, namespace, condition.service, condition.hash);
+      return { holds: ready === 0, detail: withTrouble(`${ready} new pods ready`, view, namespace, condition.hash) };
+    }
+    case 'short': {
+      const { ready } = endpointsOf(view, namespace, condition.service, condition.hash);
+      const words = `${ready} of ${condition.ready} new pods ready`;
+      return { holds: ready < condition.ready, detail: withTrouble(words, view, namespace, condition.hash) };
+    }
+    default:
+      return assertNever(condition);
+  }
+}
+
+function evaluateGone(condition: Extract<Condition, { kind: 'gone' }>, view: ClusterView) {
+  const replicaSet = view.replicaSet(condition.namespace, condition.replicaSet);
+  const status = replicaSet?.status as { observedGeneration?: number; replicas?: number } | undefined;
+  const spec = replicaSet?.spec as { replicas?: number } | undefined;
+  const current = (status?.observedGeneration ?? 0) >= (replicaSet?.metadata.generation ?? 0);
+  const scaled = !replicaSet || (spec?.replicas === 0 && current && (status?.replicas ?? 0) === 0);
+  const left = livePods(view, condition.namespace, condition.hash).length;
+  return { holds: scaled && left === 0, detail: `${left} pods of ReplicaSet ${condition.replicaSet} left` };
+}
+
+/** The endpoints of a Service that are not terminating, told apart by the hash label of the pods behind them. */
+function endpointsOf(view: ClusterView, namespace: string, service: string, hash: string) {
+  const ours = new Set(view.pods(namespace, hash).map((pod) => pod.metadata.name));
+  const pods = new Set<string>();
+  const readyPods = new Set<string>();
+  let foreign = 0;
+  for (const slice of view.endpointSlices(namespace, service)) {
+    for (const endpoint of (slice.endpoints as Endpoint[] | null | undefined) ?? []) {
+      if (endpoint.conditions?.terminating === true) continue;
+      const pod = endpoint.targetRef?.name;
+      if (pod === undefined || !ours.has(pod)) {
+        foreign += 1;
+        continue;
+      }
+      pods.add(pod);
+      if (endpoint.conditions?.ready !== false) readyPods.add(pod);
+    }
+  }
+  return { pods, ready: readyPods.size, foreign };
+}
+
+/** discovery.k8s.io/v1 Endpoint, the part used here. Absent `ready` means true. */
+type Endpoint = {
+  conditions?: { ready?: boolean; terminating?: boolean };
+  targetRef?: { kind?: string; name?: string };
+};
+
+function livePods(view: ClusterView, namespace: string, hash: string): KubernetesObject[] {
+  return view.pods(namespace, hash).filter((pod) => pod.metadata.deletionTimestamp === undefined && !isOver(pod));
+}
+
+/** A pod that ended is no longer one of its ReplicaSet's replicas. */
+function isOver(pod: KubernetesObject): boolean {
+  const phase = (pod.status as { phase?: string } | undefined)?.phase;
+  return phase === 'Succeeded' || phase === 'Failed';
+}
+
+export function isReady(pod: KubernetesObject): boolean {
+  const conditions = (pod.status as { conditions?: { type: string; status: string }[] } | undefined)?.conditions ?? [];
+  return conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
+}
+
+/** Adds why pods are not ready, in Kubernetes' own words: `ImagePullBackOff` says more than `0 of 3`. */
+function withTrouble(words: string, view: ClusterView, namespace: string, hash: string): string {
+  const reasons = new Map<string, number>();
+  for (const pod of livePods(view, namespace, hash)) {
+    if (isReady(pod)) continue;
+    const reason = waitingReason(pod);
+    if (reason !== undefined) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
+  }
+  if (reasons.size === 0) return words;
+  return `${words} (${[...reasons].map(([reason, count]) => `${count} in ${reason}`).join(', ')})`;
+}
+
+function waitingReason(pod: KubernetesObject): string | undefined {
+  type ContainerStatus = { state?: { waiting?: { reason?: string } } };
+  const status = pod.status as
+    | { containerStatuses?: ContainerStatus[]; conditions?: { type: string; status: string; reason?: string }[] }
+    | undefined;
+  const waiting = status?.containerStatuses?.map(({ state }) => state?.waiting?.reason).find((reason) => reason);
+  if (waiting !== undefined) return waiting;
+  return status?.conditions?.find(({ type, status: value }) => type === 'PodScheduled' && value === 'False')?.reason;
+}
+
+function meshWords(taken: Weights | null): string {
+  return taken === null ? 'the mesh has no weights for this Service' : `the mesh has ${taken.stable}/${taken.canary}`;
+}
+
+function sameWeights(a: Weights, b: Weights): boolean {
+  return a.stable === b.stable && a.canary === b.canary;
+}
+
+function selectorOf(service: KubernetesObject | undefined): Record<string, string> | undefined {
+  return (service?.spec as { selector?: Record<string, string> } | undefined)?.selector;
+}

@@ -1,0 +1,410 @@
+import { assertNever } from './assert-never.ts';
+import { guardConditions } from './conditions.ts';
+import {
+  type Change,
+  type Condition,
+  type DeploymentEvent,
+  type DeploymentState,
+  type Effect,
+  isFinal,
+  type WriteEffect,
+} from './deployment-state.ts';
+import { addSeconds, advance, currentInstruction, holdBack, trip } from './moves.ts';
+import { onFound, onRefused, onSurveyed, onWritten } from './outcomes.ts';
+import { secondsPerUnit } from './plan.ts';
+import { type Instruction, isPastReturn, programmeOf } from './programme.ts';
+
+/**
+ * The machine of one deployment. Pure: time is the event's, ids are in the state, and nothing is done here, only asked for.
+ *
+ * One call to the cluster is in flight at most (`state.effect`). Its outcome is the next event that counts; everything
+ * else that happens meanwhile is recorded and acted on once the outcome is known. A write whose outcome is unknown is
+ * never sent again before the cluster was read (`state.doubt`).
+ */
+export function decideDeployment(
+  before: DeploymentState,
+  event: DeploymentEvent,
+): { state: DeploymentState; effects: Effect[] } {
+  if (isFinal(before.status)) return { state: before, effects: [] };
+  const state = structuredClone(before);
+  record(state, event);
+  const effect = proceed(state, event.at);
+  return { state, effects: effect === null ? [] : [effect] };
+}
+
+/** Whether an approval of the step `ref` would count now. */
+export function canApprove(state: DeploymentState): boolean {
+  return state.status === 'AWAITING_APPROVAL' && state.rollBack === null;
+}
+
+/** Whether a person may still ask for the old version back (design.md, law 4). */
+export function canRollBack(state: DeploymentState): boolean {
+  return !isFinal(state.status) && !isPastReturn(state);
+}
+
+/** How long an effect may be in flight before somebody must look: the clusters' time-out. */
+const effectSeconds = 10;
+/** How often a wait is checked by asking the cluster, beside being told by its watch. */
+const checkSeconds = 30;
+
+function record(state: DeploymentState, event: DeploymentEvent): void {
+  switch (event.type) {
+    case 'started':
+      if (state.startedAt !== null) return;
+      state.startedAt = event.at;
+      state.since = event.at;
+      state.status = 'RUNNING';
+      return;
+    case 'observed':
+      state.observed[event.condition] = { holds: event.holds, detail: event.detail, at: event.at };
+      return;
+    case 'approved':
+      return approve(state, event.ref, event.by, event.at);
+    case 'rollBackRequested':
+      return trip(state, { reason: `rolled back by ${event.by}`, outcome: 'CANCELLED', by: event.by });
+    case 'cancelRequested':
+      return trip(state, { reason: `cancelled by ${event.by}`, outcome: 'CANCELLED', by: event.by });
+    case 'claimRefused':
+      return trip(state, { reason: event.message, outcome: 'FAILED' });
+    case 'due':
+      return;
+    default:
+      return recordOutcome(state, event);
+  }
+}
+
+/** Outcomes of an effect that is no longer in flight are late copies and change nothing. */
+function recordOutcome(state: DeploymentState, event: Extract<DeploymentEvent, { key: string }>): void {
+  const effect = state.effect;
+  if (effect === null || effect.key !== event.key) return;
+  state.effect = null;
+  switch (event.type) {
+    case 'surveyed':
+      return onSurveyed(state, event.survey, event.at);
+    case 'written':
+      return effect.kind === 'write' ? onWritten(state, effect, event.object, event.at) : undefined;
+    case 'found':
+      return onFound(state, event.object, event.leftover, event.at);
+    case 'refused':
+      return onRefused(state, effect, event);
+    case 'checked':
+      return effect.kind === 'check' ? onChecked(state, effect.condition.key, event) : undefined;
+    case 'lost':
+      state.heldSince ??= event.at;
+      if (effect.kind === 'write') state.doubt = effect;
+      return;
+    case 'unreachable':
+      return holdBack(state, event.message, event.at);
+    case 'claimRefused':
+      return;
+    default:
+      return assertNever(event);
+  }
+}
+
+function onChecked(
+  state: DeploymentState,
+  condition: string,
+  event: { at: string; holds: boolean; detail: string },
+): void {
+  state.retry = null;
+  state.heldSince = null;
+  state.observed[condition] = {
+    holds: event.holds,
+    detail: event.detail,
+    at: state.observed[condition]?.at ?? event.at,
+  };
+  const instruction = currentInstruction(state);
+  if (condition.startsWith('guard.')) {
+    const deadline = condition === shortGuard ? shortDeadline(state) : null;
+    if (deadline !== null && event.at >= deadline) {
+      trip(state, { reason: `the new version lost its pods: ${event.detail}`, outcome: 'FAILED' });
+    }
+    state.checkAt = addSeconds(event.at, checkSeconds);
+    return;
+  }
+  if (event.holds || instruction.kind !== 'wait') return;
+  const limit = instruction.limitSeconds;
+  if (limit === null || event.at < addSeconds(state.since, limit)) {
+    state.checkAt = addSeconds(event.at, checkSeconds);
+    return;
+  }
+  switch (instruction.onLimit) {
+    case 'rollBack':
+      return trip(state, { reason: limitReason(instruction, limit, event.detail), outcome: 'FAILED' });
+    case 'divert':
+      state.diverted = true;
+      state.warnings.push(`the mesh did not take 100/0 within ${limit} s: both backends are led to the old pods`);
+      return advance(state, event.at);
+    case 'goOn':
+      state.warnings.push(`${instruction.id}: gave up waiting after ${limit} s: ${event.detail}`);
+      return advance(state, event.at);
+    default:
+      return assertNever(instruction.onLimit);
+  }
+}
+
+function limitReason(instruction: Instruction, limitSeconds: number, detail: string): string {
+  if (instruction.id === 'S6.mesh')
+    return `no mesh took the TrafficSplit within ${limitSeconds} s (${detail}); nothing was shifted`;
+  return `not ready within ${limitSeconds} s: ${detail}`;
+}
+
+function approve(state: DeploymentState, ref: string, by: string, at: string): void {
+  const instruction = currentInstruction(state);
+  if (instruction.kind !== 'pause' || instruction.step === undefined) return;
+  if (!canApprove(state) || ref !== `canary-step-${instruction.step + 1}`) return;
+  const step = state.steps[instruction.step];
+  if (step) step.approvedBy = by;
+  advance(state, at);
+}
+
+/** Carries on until an effect must be sent or something must be waited for; sets `wakeAt` and the status. */
+function proceed(state: DeploymentState, at: string): Effect | null {
+  for (;;) {
+    if (isFinal(state.status)) return settle(state, at, null);
+    if (state.startedAt === null && state.rollBack === null) return settle(state, at, null);
+    if (state.effect !== null) return settle(state, at, addSeconds(at, effectSeconds), null);
+    if (state.rollBack !== null && state.track === 'forward' && state.doubt === null) beginRollBack(state, at);
+    tripOnGuards(state);
+    if (state.rollBack !== null && state.track === 'forward' && state.doubt === null) continue;
+    if (state.retry !== null && at < state.retry.until) return settle(state, at, state.retry.until);
+    const asked = carryOut(state, at);
+    if (asked === 'again') continue;
+    if (asked.effect === null) return settle(state, at, asked.until);
+    state.effect = asked.effect;
+    return settle(state, at, addSeconds(at, effectSeconds), asked.effect);
+  }
+}
+
+type Asked = 'again' | { effect: Effect } | { effect: null; until: string | null };
+
+function carryOut(state: DeploymentState, at: string): Asked {
+  if (state.doubt !== null) return { effect: { kind: 'read', key: nextKey(state), slot: state.doubt.slot } };
+  const short = shortDeadline(state);
+  if (short !== null && at >= short) {
+    const guard = guardConditions(state).find(({ key }) => key === shortGuard);
+    if (guard) return { effect: { kind: 'check', key: nextKey(state), condition: guard } };
+  }
+  const instruction = currentInstruction(state);
+  openStep(state, instruction, at);
+  switch (instruction.kind) {
+    case 'survey':
+      return { effect: { kind: 'survey', key: nextKey(state) } };
+    case 'write':
+      return carryOutWrite(state, instruction, at);
+    case 'wait': {
+      if (state.observed[instruction.id]?.holds) {
+        confirmWeights(state, instruction);
+        advance(state, at);
+        return 'again';
+      }
+      const seconds = Math.min(instruction.limitSeconds ?? checkSeconds, checkSeconds);
+      const due = state.checkAt ?? addSeconds(state.since, seconds);
+      if (at >= due) return { effect: { kind: 'check', key: nextKey(state), condition: instruction.condition } };
+      return { effect: null, until: due };
+    }
+    case 'drain':
+      return until(state, addSeconds(state.since, state.outline.drainSeconds), at);
+    case 'pause':
+      return carryOutPause(state, instruction, at);
+    case 'end':
+      finish(state, at);
+      return 'again';
+    default:
+      return assertNever(instruction);
+  }
+}
+
+function until(state: DeploymentState, moment: string, at: string): Asked {
+  if (at < moment) return { effect: null, until: moment };
+  advance(state, at);
+  return 'again';
+}
+
+function carryOutPause(state: DeploymentState, instruction: Instruction, at: string): Asked {
+  const step = state.outline.steps[instruction.step ?? -1];
+  if (step?.kind !== 'pause') throw new Error(`deployment ${state.id}: ${instruction.id} is not a pause`);
+  if (!('untilApproved' in step)) {
+    const seconds = secondsPerUnit[step.unit] * step.duration;
+    return until(state, addSeconds(state.since, seconds), at);
+  }
+  if (step.approvalExpirationSeconds === null) return { effect: null, until: null };
+  const expiry = addSeconds(state.since, step.approvalExpirationSeconds);
+  if (at < expiry) return { effect: null, until: expiry };
+  trip(state, { reason: 'nobody approved in time', outcome: 'CANCELLED' });
+  return 'again';
+}
+
+type WriteInstruction = Extract<Instruction, { kind: 'write' }>;
+
+function carryOutWrite(state: DeploymentState, instruction: WriteInstruction, at: string): Asked {
+  const { slot, change } = instruction;
+  if (state.inTheWay !== null) {
+    return { effect: { kind: 'write', key: nextKey(state), change: { op: 'delete' }, ...state.inTheWay } };
+  }
+  const leftover = instruction.id.startsWith('S1.remove.')
+    ? state.survey?.leftovers.find((object) => object.slot === slot)
+    : undefined;
+  const known = leftover ?? state.objects[slot];
+  if (!known && change.op !== 'create') {
+    // Somebody removed it, and this run has taken note: there is nothing left to change.
+    advance(state, at);
+    return 'again';
+  }
+  const held = raiseHeldBy(state, change);
+  if (held !== null) {
+    const due = state.checkAt ?? addSeconds(state.since, checkSeconds);
+    return at < due
+      ? { effect: null, until: due }
+      : { effect: { kind: 'check', key: nextKey(state), condition: held } };
+  }
+  const write: WriteEffect = {
+    kind: 'write',
+    key: nextKey(state),
+    slot,
+    change,
+    ...(known && change.op !== 'create' ? { uid: known.uid, resourceVersion: known.resourceVersion } : {}),
+  };
+  if (change.op === 'weights' && sameWeights(change.weights, state.weights)) {
+    // The weights are in force already: confirmed by reading, not written again.
+    state.doubt = write;
+    return 'again';
+  }
+  return { effect: write };
+}
+
+/**
+ * Why traffic may not move to the new version now: the root Service is no longer pinned to the old pods, or the new side
+ * has fewer ready pods than asked for (design.md, law 1 and "No weight rises while the pin is not in force").
+ */
+function raiseHeldBy(state: DeploymentState, change: Change): Condition | null {
+  if (state.track === 'rollBack' || isPastReturn(state)) return null;
+  const raises =
+    (change.op === 'weights' && change.weights.canary > (state.weights?.canary ?? 0)) ||
+    (change.op === 'pin' && change.hash === state.hash && state.at === 'F2.pin');
+  if (!raises) return null;
+  const holding = ({ key }: Condition) => key !== 'guard.starved' && state.observed[key]?.holds === true;
+  return guardConditions(state).find(holding) ?? null;
+}
+
+const shortGuard = 'guard.short';
+
+/** When "fewer ready than asked for" has lasted longer than pods may take to become ready. */
+function shortDeadline(state: DeploymentState): string | null {
+  const seen = state.observed[shortGuard];
+  const active = guardConditions(state).some(({ key }) => key === shortGuard);
+  return active && seen?.holds ? addSeconds(seen.at, state.outline.readyTimeoutSeconds) : null;
+}
+
+function tripOnGuards(state: DeploymentState): void {
+  if (state.rollBack !== null || state.track === 'rollBack') return;
+  const active = guardConditions(state).some(({ key }) => key === 'guard.starved');
+  const seen = state.observed['guard.starved'];
+  if (active && seen?.holds) {
+    trip(state, { reason: `the new version has traffic but no ready pod: ${seen.detail}`, outcome: 'FAILED' });
+  }
+}
+
+function beginRollBack(state: DeploymentState, at: string): void {
+  const { outline, objects, pinned } = state;
+  const running = state.steps.find((step) => step.startedAt !== undefined && step.completedAt === undefined);
+  if (running) Object.assign(running, { status: state.rollBack?.outcome ?? 'FAILED', completedAt: at });
+  const given = outline.route.canaryServiceGiven;
+  const canary = given ? (pinned.canary ? 'pinned' : null) : objects.canary ? 'created' : null;
+  const changed = outline.objects.flatMap((_, index) => (tracked(state, index)?.made === 'changed' ? [index] : []));
+  state.undo = {
+    split: objects.split !== undefined,
+    canary,
+    newReplicaSet: objects.newReplicaSet !== undefined,
+    rootPinned: pinned.root,
+    changed: changed.reverse(),
+  };
+  state.track = 'rollBack';
+  const first = programmeOf(state)[0];
+  if (!first) throw new Error('a roll back has at least an end');
+  delete state.observed[first.id];
+  Object.assign(state, {
+    inTheWay: null,
+    at: first.id,
+    since: at,
+    retry: null,
+    heldSince: null,
+    checkAt: null,
+    conflicts: 0,
+  });
+}
+
+function finish(state: DeploymentState, at: string): void {
+  state.completedAt = at;
+  if (state.track === 'forward') {
+    state.status = 'SUCCEEDED';
+    return;
+  }
+  state.status = state.rollBack?.outcome ?? 'FAILED';
+  state.error = state.rollBack?.reason ?? null;
+  for (const [index, object] of state.outline.objects.entries()) {
+    if (tracked(state, index)?.made !== 'created') continue;
+    const namespace = object.namespace === undefined ? '' : ` -n ${object.namespace}`;
+    state.leftInCluster.push(
+      `${object.kind} ${object.name} was created by this deployment and stays: kubectl delete ${object.kind.toLowerCase()} ${object.name}${namespace}`,
+    );
+  }
+}
+
+function tracked(state: DeploymentState, index: number) {
+  const object = state.outline.objects[index];
+  if (object?.kind === 'Service' && object.name === state.outline.route.rootServiceName) return state.objects.root;
+  if (object?.kind === 'Service' && object.name === state.outline.route.canaryServiceName) return state.objects.canary;
+  return state.objects[`object.${index}`];
+}
+
+function openStep(state: DeploymentState, instruction: Instruction, at: string): void {
+  const step = instruction.step === undefined ? undefined : state.steps[instruction.step];
+  if (!step) return;
+  step.startedAt ??= at;
+  step.status = instruction.kind === 'pause' ? pauseStatus(state, instruction) : 'RUNNING';
+}
+
+function pauseStatus(state: DeploymentState, instruction: Instruction): 'PAUSED' | 'AWAITING_APPROVAL' {
+  const step = state.outline.steps[instruction.step ?? -1];
+  return step?.kind === 'pause' && 'untilApproved' in step ? 'AWAITING_APPROVAL' : 'PAUSED';
+}
+
+/** Sets what follows from the rest of the state: the status and when somebody must look again. */
+function settle(
+  state: DeploymentState,
+  at: string,
+  wakeAt: string | null,
+  effect: Effect | null = null,
+): Effect | null {
+  if (isFinal(state.status)) {
+    state.wakeAt = null;
+    return null;
+  }
+  const short = shortDeadline(state);
+  const sooner = short !== null && short > at && (wakeAt === null || short < wakeAt);
+  state.wakeAt = sooner && state.effect === null ? short : wakeAt;
+  if (state.startedAt === null) return effect;
+  if (state.track === 'rollBack' || state.rollBack !== null) state.status = 'ROLLING_BACK';
+  else if (isPastReturn(state)) state.status = 'FINISHING';
+  else {
+    const instruction = currentInstruction(state);
+    state.status = instruction.kind === 'pause' ? pauseStatus(state, instruction) : 'RUNNING';
+  }
+  return effect;
+}
+
+function confirmWeights(state: DeploymentState, instruction: Instruction): void {
+  if (instruction.kind === 'wait' && instruction.condition.kind === 'mesh')
+    state.confirmed = instruction.condition.weights;
+}
+
+function nextKey(state: DeploymentState): string {
+  state.calls += 1;
+  return `${state.at}#${state.calls}`;
+}
+
+function sameWeights(a: { stable: number; canary: number }, b: { stable: number; canary: number } | null): boolean {
+  return b !== null && a.stable === b.stable && a.canary === b.canary;
+}

@@ -1,0 +1,291 @@
+import type { ObjectRef } from './kubernetes.ts';
+import type { DeploymentPlan, SmiRoute, StrategyStep } from './plan.ts';
+
+/**
+ * The data of one deployment's run: its state, the events that move it and the effects it asks for. Everything here is
+ * JSON and holds no secret: manifests stay in the encrypted plan, and effects name objects by slot.
+ */
+
+export type DeploymentStatus =
+  | 'NOT_STARTED'
+  | 'WAITING'
+  | 'RUNNING'
+  | 'PAUSED'
+  | 'AWAITING_APPROVAL'
+  | 'FINISHING'
+  | 'ROLLING_BACK'
+  | 'SUCCEEDED'
+  | 'FAILED'
+  | 'CANCELLED';
+
+export const finalDeploymentStatuses = ['SUCCEEDED', 'FAILED', 'CANCELLED'] as const satisfies DeploymentStatus[];
+export type FinalStatus = (typeof finalDeploymentStatuses)[number];
+
+export function isFinal(status: DeploymentStatus): status is FinalStatus {
+  return (finalDeploymentStatuses as readonly string[]).includes(status);
+}
+
+/** The plan without its manifests: all that deciding needs. */
+export type Outline = Pick<
+  DeploymentPlan,
+  'application' | 'target' | 'account' | 'namespace' | 'steps' | 'readyTimeoutSeconds' | 'drainSeconds'
+> & {
+  workload: { name: string; replicas: number };
+  route: SmiRoute;
+  /** The plan's `objects`, by reference, in the same order. */
+  objects: ObjectRef[];
+};
+
+export function outlineOf(plan: DeploymentPlan): Outline {
+  const { application, target, account, namespace, steps, readyTimeoutSeconds, drainSeconds, route } = plan;
+  return {
+    application,
+    target,
+    account,
+    namespace,
+    steps,
+    readyTimeoutSeconds,
+    drainSeconds,
+    route,
+    workload: { name: plan.workload.name, replicas: plan.workload.replicas },
+    objects: plan.objects.map(({ apiVersion, kind, metadata }) => ({
+      apiVersion,
+      kind,
+      ...(metadata.namespace === undefined ? {} : { namespace: metadata.namespace }),
+      name: metadata.name,
+    })),
+  };
+}
+
+/** An object of the run by its part in it; `object.<i>` is the plan's i-th other object. */
+export type Slot = 'root' | 'canary' | 'split' | 'newReplicaSet' | 'oldReplicaSet' | `object.${number}`;
+
+/** An object as the cluster last answered it, and what this run did to it. */
+export type Tracked = { uid: string; resourceVersion: string; made: 'created' | 'changed' | null };
+
+export type Weights = { stable: number; canary: number };
+
+export type StepState = {
+  status: 'NOT_STARTED' | 'RUNNING' | 'PAUSED' | 'AWAITING_APPROVAL' | 'SUCCEEDED' | 'FAILED' | 'CANCELLED';
+  startedAt?: string;
+  completedAt?: string;
+  approvedBy?: string;
+};
+
+/** What a preflight found (design: "Preflight P"). `problems` fail the target; the rest is what the run builds on. */
+export type Survey = {
+  problems: Problem[];
+  warnings: string[];
+  /** `first`: there is no earlier version with pods, so the new one goes straight to 100 %. */
+  mode: 'first' | 'canary';
+  root: Tracked | null;
+  /** A canary Service that the file names; null where this run creates one. */
+  canary: Tracked | null;
+  old: { name: string; hash: string; uid: string; resourceVersion: string; pods: number; ready: number } | null;
+  /** The plan's objects that exist already, by index. */
+  existing: { index: number; uid: string; resourceVersion: string }[];
+  /** Objects of a finished deployment of ours that stand in the way. */
+  leftovers: { slot: 'canary' | 'split'; uid: string; resourceVersion: string }[];
+  /** API version of TrafficSplit to write, e.g. `split.smi-spec.io/v1alpha2`. */
+  splitApiVersion: string;
+  meshConfirmation: MeshConfirmation;
+};
+
+export type MeshConfirmation = 'linkerd-smi' | 'stored';
+
+/** `object` names what is in the way, e.g. `Service shop/web`. */
+export type Problem = { object: string; message: string };
+
+/** What a write changes; its body is rendered from the plan when it is sent. */
+export type Change =
+  | { op: 'create' }
+  | { op: 'apply' }
+  | { op: 'weights'; weights: Weights }
+  | { op: 'pin'; hash: string }
+  | { op: 'unpin' }
+  | { op: 'scale'; replicas: number }
+  | { op: 'restore' }
+  | { op: 'delete' };
+
+/** One call to the cluster. `key` names it within the run; a write carries the preconditions it is committed with. */
+export type Effect =
+  | { kind: 'survey'; key: string }
+  | { kind: 'read'; key: string; slot: Slot }
+  | { kind: 'check'; key: string; condition: Condition }
+  | { kind: 'write'; key: string; slot: Slot; change: Change; uid?: string; resourceVersion?: string };
+
+export type WriteEffect = Extract<Effect, { kind: 'write' }>;
+
+/** What the machine needs to know of an object that the cluster answered. */
+export type ObjectFacts = {
+  uid: string;
+  resourceVersion: string;
+  /** The deployment that drives it, by the label `cdaas/deployment`. */
+  deployment: string | null;
+  /** The deployment that applied it last, by the annotation `deploy.armory.io/deployment-id`. */
+  appliedBy: string | null;
+  weights?: Weights | null;
+  /** Value of the hash key in a Service's selector. */
+  pin?: string | null;
+  replicas?: number;
+};
+
+/**
+ * Something about the cluster that the run waits for or must hear of. Evaluated by the owner of the cluster's watches;
+ * `key` is the instruction that waits, or `guard.<what>`.
+ */
+export type Condition = { key: string; namespace: string } & (
+  | { kind: 'endpoints'; service: string; hash: string; ready: number | null }
+  | { kind: 'enough'; service: string; hash: string; atLeast: number; other: { service: string; hash: string } }
+  | { kind: 'podsReady'; hash: string; ready: number }
+  | { kind: 'gone'; replicaSet: string; hash: string }
+  | { kind: 'mesh'; root: string; canary: string; weights: Weights }
+  | { kind: 'meshDropped'; root: string }
+  | { kind: 'unpinned'; service: string; hash: string }
+  | { kind: 'starved'; service: string; hash: string }
+  | { kind: 'short'; service: string; hash: string; ready: number }
+);
+
+export type Observation = { holds: boolean; detail: string; at: string };
+
+export type RollBack = {
+  reason: string;
+  outcome: 'FAILED' | 'CANCELLED';
+  by?: string;
+};
+
+export type Undo = {
+  split: boolean;
+  canary: 'created' | 'pinned' | null;
+  newReplicaSet: boolean;
+  rootPinned: boolean;
+  /** The plan's objects that this run changed, by index. */
+  changed: number[];
+};
+
+/** `at`: when it happened by Postgres' clock, ISO 8601 with milliseconds. */
+export type DeploymentEvent = { at: string } & (
+  | { type: 'started' }
+  | { type: 'surveyed'; key: string; survey: Survey }
+  | { type: 'written'; key: string; object: ObjectFacts | null }
+  /** The cluster answered no. */
+  | { type: 'refused'; key: string; status: number; reason: string; message: string; retryAfterSeconds?: number }
+  /** The request may or may not have had its effect. */
+  | { type: 'lost'; key: string; message: string }
+  /** The request was certainly not carried out, or a read failed. */
+  | { type: 'unreachable'; key: string; message: string }
+  | { type: 'found'; key: string; object: ObjectFacts | null; leftover: boolean }
+  | { type: 'checked'; key: string; holds: boolean; detail: string }
+  | { type: 'observed'; condition: string; holds: boolean; detail: string }
+  /** An object of this run belongs to another deployment in progress. */
+  | { type: 'claimRefused'; key: string; message: string }
+  | { type: 'approved'; ref: string; by: string }
+  | { type: 'rollBackRequested'; by: string }
+  | { type: 'cancelRequested'; by: string }
+  /** The moment that the run waited for has come. */
+  | { type: 'due' }
+);
+
+export type DeploymentState = {
+  stateVersion: 1;
+  /** Number of the newest event that is folded into this state; set by the database when it stores the state. */
+  lastEvent: number;
+  id: string;
+  /** Value of `armory-pod-template-hash` for the new version. */
+  hash: string;
+  outline: Outline;
+  status: DeploymentStatus;
+  track: 'forward' | 'rollBack';
+  /** Id of the instruction being carried out, e.g. `S2.pin`. */
+  at: string;
+  /** When that instruction began. */
+  since: string;
+  steps: StepState[];
+  /** The effect in flight: committed, perhaps sent, outcome not yet recorded. */
+  effect: Effect | null;
+  /** Calls to the cluster so far; the last part of an effect's key. */
+  calls: number;
+  /** A write whose outcome is not known; the cluster is read before it is sent again. */
+  doubt: WriteEffect | null;
+  /** Calls in a row that did not succeed, and the earliest moment of the next. */
+  retry: { count: number; until: string; message: string } | null;
+  /** 409 answers in a row to the current write. */
+  conflicts: number;
+  /** Since when calls to the cluster have failed, without a success in between. */
+  heldSince: string | null;
+  /** An object of a finished deployment that stands where one is to be created, to be deleted first. */
+  inTheWay: { slot: Slot; uid: string; resourceVersion: string } | null;
+  /** When the current wait is next checked by asking the cluster, in case its watch is silent. */
+  checkAt: string | null;
+  survey: Survey | null;
+  objects: Partial<Record<Slot, Tracked>>;
+  /** The Services whose selector holds our hash key. */
+  pinned: { root: boolean; canary: boolean };
+  /** The weights in the TrafficSplit as the cluster last answered it. */
+  weights: Weights | null;
+  /** The weights that the mesh has taken as well: those that traffic follows. */
+  confirmed: Weights | null;
+  observed: Record<string, Observation>;
+  /** Set by a trip or a person; begun as soon as no write is in doubt. */
+  rollBack: RollBack | null;
+  /** What stood when the roll back began; it acts only on that. */
+  undo: Undo | null;
+  /** R1 gave up on the mesh and led the canary Service to the old pods. */
+  diverted: boolean;
+  warnings: string[];
+  leftInCluster: string[];
+  error: string | null;
+  /** The latest moment at which somebody must look again; null: only an event can help. */
+  wakeAt: string | null;
+  startedAt: string | null;
+  completedAt: string | null;
+};
+
+/** A deployment that has not begun. `hash`: 10 characters [a-z0-9] of SHA-256(deployment id, Deployment name). */
+export function initialState(id: string, hash: string, plan: DeploymentPlan): DeploymentState {
+  const outline = outlineOf(plan);
+  return {
+    stateVersion: 1,
+    lastEvent: 0,
+    id,
+    hash,
+    outline,
+    status: 'NOT_STARTED',
+    track: 'forward',
+    at: 'P.survey',
+    since: '',
+    steps: outline.steps.map((): StepState => ({ status: 'NOT_STARTED' })),
+    effect: null,
+    calls: 0,
+    doubt: null,
+    retry: null,
+    conflicts: 0,
+    heldSince: null,
+    inTheWay: null,
+    checkAt: null,
+    survey: null,
+    objects: {},
+    pinned: { root: false, canary: false },
+    weights: null,
+    confirmed: null,
+    observed: {},
+    rollBack: null,
+    undo: null,
+    diverted: false,
+    warnings: [],
+    leftInCluster: [],
+    error: null,
+    wakeAt: null,
+    startedAt: null,
+    completedAt: null,
+  };
+}
+
+export function newReplicaSetName(state: Pick<DeploymentState, 'outline' | 'hash'>): string {
+  return `${state.outline.workload.name}-${state.hash}`;
+}
+
+/** Whether a strategy step shifts traffic. */
+export function isSetWeight(step: StrategyStep | undefined): step is Extract<StrategyStep, { kind: 'setWeight' }> {
+  return step?.kind === 'setWeight';
+}

@@ -1,0 +1,42 @@
+import type { DeploymentState, RollBack } from './deployment-state.ts';
+import { type Instruction, isPastReturn, programmeOf } from './programme.ts';
+
+/** Asks for a roll back, once; it begins when no write is in flight or in doubt. */
+export function trip(state: DeploymentState, rollBack: RollBack): void {
+  if (state.rollBack !== null || isPastReturn(state)) return;
+  state.rollBack = rollBack;
+}
+
+/** The next try after a call that did not succeed: 1 s, doubling, 30 s at most. */
+export function holdBack(state: DeploymentState, message: string, at: string, atLeastSeconds = 0): void {
+  const count = (state.retry?.count ?? 0) + 1;
+  const seconds = Math.max(Math.min(2 ** (count - 1), 30), atLeastSeconds);
+  state.retry = { count, until: addSeconds(at, seconds), message };
+  state.heldSince ??= at;
+}
+
+export function currentInstruction(state: DeploymentState): Instruction {
+  const instruction = programmeOf(state).find(({ id }) => id === state.at);
+  if (!instruction) throw new Error(`deployment ${state.id} is at the unknown instruction ${state.at}`);
+  return instruction;
+}
+
+/** Moves to the next instruction and closes or opens strategy steps on the way. */
+export function advance(state: DeploymentState, at: string): void {
+  const list = programmeOf(state);
+  const index = list.findIndex(({ id }) => id === state.at);
+  const done = list[index];
+  const next = list[index + 1];
+  if (!done || !next) throw new Error(`deployment ${state.id} has nothing after ${state.at}`);
+  if (done.step !== undefined && next.step !== done.step) {
+    const step = state.steps[done.step];
+    if (step) Object.assign(step, { status: 'SUCCEEDED', completedAt: at });
+  }
+  delete state.observed[next.id];
+  Object.assign(state, { at: next.id, since: at, retry: null, heldSince: null, checkAt: null, conflicts: 0 });
+}
+
+/** `at` plus a number of seconds, ISO 8601 with milliseconds. */
+export function addSeconds(at: string, seconds: number): string {
+  return new Date(Date.parse(at) + seconds * 1000).toISOString();
+}

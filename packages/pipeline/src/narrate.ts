@@ -1,0 +1,167 @@
+import type { DeploymentEvent, DeploymentState } from './deployment-state.ts';
+import { currentInstruction } from './moves.ts';
+import type { Instruction } from './programme.ts';
+
+/** What people read of a run: a sentence per event, and what it waits for. For the person at 3 a.m.: no codes, all names. */
+
+/** The sentence of one event, given the state before and after it; null where there is nothing to tell. */
+export function narrate(before: DeploymentState, event: DeploymentEvent, after: DeploymentState): string | null {
+  if (after.completedAt !== null && before.completedAt === null) return endWords(after);
+  if (after.rollBack !== null && before.rollBack === null) return `Rolling back: ${after.rollBack.reason}`;
+  switch (event.type) {
+    case 'started':
+      return `Deployment of ${after.outline.workload.name} to ${after.outline.account}/${after.outline.namespace} started`;
+    case 'surveyed':
+      return after.survey?.mode === 'first'
+        ? 'Preflight passed: no earlier version runs, so the new one goes straight to 100 %'
+        : 'Preflight passed';
+    case 'observed':
+      return observedWords(before, event, after);
+    case 'approved':
+      return before.at === after.at ? null : `${event.by} approved ${event.ref}`;
+    case 'refused':
+      return `The cluster refused ${phaseWords(before)}: ${event.message}`;
+    case 'lost':
+    case 'unreachable':
+      return before.heldSince === null ? `The cluster cannot be reached: ${event.message}; holding` : null;
+    case 'checked':
+      return after.at === before.at ? null : doneWords(before, after);
+    case 'written':
+    case 'found':
+    case 'due':
+      return doneWords(before, after);
+    default:
+      return null;
+  }
+}
+
+function endWords(after: DeploymentState): string {
+  if (after.status === 'SUCCEEDED') return 'The new version has all traffic; everything auxiliary is gone';
+  const left = after.leftInCluster.length > 0 ? `; left in the cluster: ${after.leftInCluster.join('; ')}` : '';
+  return `${after.status === 'FAILED' ? 'Failed' : 'Cancelled'}: ${after.error ?? 'no reason recorded'}${left}`;
+}
+
+function observedWords(
+  before: DeploymentState,
+  event: Extract<DeploymentEvent, { type: 'observed' }>,
+  after: DeploymentState,
+): string | null {
+  if (event.condition.startsWith('guard.')) {
+    const known = before.observed[event.condition]?.holds ?? false;
+    if (known === event.holds) return null;
+    return event.holds ? `Attention: ${event.detail}` : `Well again: ${event.detail}`;
+  }
+  return after.at === before.at ? event.detail : doneWords(before, after);
+}
+
+/** What has just been done, by the instruction that was left. */
+function doneWords(before: DeploymentState, after: DeploymentState): string | null {
+  if (before.at === after.at) return null;
+  const { route, workload } = before.outline;
+  const done = currentInstruction(before);
+  const [phase] = done.id.split('.');
+  if (done.kind === 'wait' && done.condition.kind === 'mesh')
+    return `The mesh took ${share(done.condition.weights.canary)}`;
+  switch (phase) {
+    case 'P0':
+      return done.kind === 'write' && done.slot.startsWith('object.')
+        ? `Applied ${objectWords(before, done.slot)}`
+        : `Applied Service ${route.rootServiceName}`;
+    case 'S2':
+      return done.kind === 'write'
+        ? `Service ${route.rootServiceName} now selects only the previous version`
+        : 'Its endpoints are the previous pods';
+    case 'S3':
+      return `Service ${route.canaryServiceName} leads to the new version`;
+    case 'S4':
+      return done.id === 'S4.create'
+        ? 'Created the new ReplicaSet'
+        : `Scaled the new ReplicaSet to ${workload.replicas}`;
+    case 'S5':
+      return `${workload.replicas} new pods are ready`;
+    case 'S6':
+      return 'TrafficSplit created: all traffic still goes to the previous version';
+    case 'S7':
+    case 'F1':
+      return done.kind === 'write' && done.change.op === 'weights'
+        ? `TrafficSplit set: ${share(done.change.weights.canary)}`
+        : null;
+    case 'F2':
+      return done.kind === 'write'
+        ? `Service ${route.rootServiceName} now selects the new version; no roll back from here on`
+        : null;
+    case 'F4':
+    case 'R2':
+      return done.kind === 'write' ? 'TrafficSplit removed' : null;
+    case 'F6':
+      return done.id === 'F6.delete' ? 'The previous version is gone' : null;
+    case 'F7':
+      return `Service ${route.rootServiceName} is as it was`;
+    case 'R1':
+      return done.kind === 'write' ? `All traffic goes to the previous version again` : null;
+    case 'R4':
+      return done.id === 'R4.delete' ? 'The new version is gone' : null;
+    case 'R5':
+      return `Service ${route.rootServiceName} is as it was`;
+    default:
+      return null;
+  }
+}
+
+function share(canary: number): string {
+  return `${canary} % of traffic to the new version`;
+}
+
+function objectWords(state: DeploymentState, slot: string): string {
+  const object = state.outline.objects[Number(slot.slice('object.'.length))];
+  return object ? `${object.kind} ${object.name}` : slot;
+}
+
+function phaseWords(state: DeploymentState): string {
+  return `step ${state.at}`;
+}
+
+/** What the run waits for now, in words; null when it works or is over. */
+export function waitingFor(state: DeploymentState): string | null {
+  if (state.completedAt !== null || state.startedAt === null) return null;
+  if (state.retry !== null && state.heldSince !== null) {
+    return `the cluster: ${state.retry.message} (since ${state.heldSince}, next try ${state.retry.until})`;
+  }
+  const guard = ['guard.pin', 'guard.short'].map((key) => state.observed[key]).find((seen) => seen?.holds);
+  const instruction = currentInstruction(state);
+  if (instruction.kind === 'write' && guard && state.effect === null)
+    return `${guard.detail}; no weight rises until that is over`;
+  switch (instruction.kind) {
+    case 'wait':
+      return conditionWords(state, instruction);
+    case 'drain':
+      return 'connections to drain';
+    case 'pause':
+      return state.status === 'AWAITING_APPROVAL'
+        ? `approval of canary-step-${(instruction.step ?? 0) + 1}${state.wakeAt === null ? '' : ` until ${state.wakeAt}`}`
+        : `the end of the pause at ${state.wakeAt}`;
+    default:
+      return null;
+  }
+}
+
+function conditionWords(state: DeploymentState, instruction: Extract<Instruction, { kind: 'wait' }>): string {
+  const seen = state.observed[instruction.id];
+  const detail = seen ? ` (${seen.detail})` : '';
+  const { condition } = instruction;
+  switch (condition.kind) {
+    case 'endpoints':
+    case 'podsReady':
+      return `pods to become ready${detail}`;
+    case 'enough':
+      return `the previous version to have enough ready pods to take traffic back${detail}`;
+    case 'gone':
+      return `the pods of ReplicaSet ${condition.replicaSet} to end${detail}`;
+    case 'mesh':
+      return `the mesh to take ${share(condition.weights.canary)}${detail}`;
+    case 'meshDropped':
+      return `the mesh to drop the split${detail}`;
+    default:
+      return condition.kind;
+  }
+}

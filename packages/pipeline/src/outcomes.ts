@@ -1,0 +1,254 @@
+import { assertNever } from './assert-never.ts';
+import type {
+  Change,
+  DeploymentEvent,
+  DeploymentState,
+  Effect,
+  ObjectFacts,
+  Slot,
+  Survey,
+  WriteEffect,
+} from './deployment-state.ts';
+import { advance, currentInstruction, holdBack, trip } from './moves.ts';
+import { isPastReturn, slotOfObject } from './programme.ts';
+
+/** What the outcome of a call to the cluster means for the run. Each function records; deciding what is next is the machine's. */
+
+export function onSurveyed(state: DeploymentState, survey: Survey, at: string): void {
+  const again = state.survey;
+  state.retry = null;
+  for (const warning of survey.warnings) if (!state.warnings.includes(warning)) state.warnings.push(warning);
+  const problems = survey.problems.map(({ object, message }) => `${object}: ${message}`);
+  if (problems.length === 0 && again !== null && again.mode !== survey.mode) {
+    problems.push('the previous version changed after the deployment began: start it again');
+  }
+  if (problems.length > 0) {
+    trip(state, { reason: problems.join('; '), outcome: 'FAILED' });
+    return;
+  }
+  state.survey = survey;
+  for (const { index, uid, resourceVersion } of survey.existing) {
+    const slot = slotOfObject(state.outline, index);
+    track(state, slot, { uid, resourceVersion });
+  }
+  if (survey.root) track(state, 'root', survey.root);
+  if (survey.canary) track(state, 'canary', survey.canary);
+  if (survey.old) track(state, 'oldReplicaSet', survey.old);
+  advance(state, at);
+}
+
+/** Takes a survey's word for where an object stands; what others changed since our last write is not ours to restore. */
+function track(state: DeploymentState, slot: Slot, seen: { uid: string; resourceVersion: string }): void {
+  const known = state.objects[slot];
+  const untouched = known?.uid === seen.uid && known.resourceVersion === seen.resourceVersion;
+  if (known?.made === 'changed' && !untouched) {
+    state.warnings.push(`${slot}: somebody changed it after this deployment applied it; it would not be restored`);
+  }
+  const made = known && (untouched || known.made === 'created') ? known.made : null;
+  state.objects[slot] = { uid: seen.uid, resourceVersion: seen.resourceVersion, made };
+}
+
+export function onWritten(state: DeploymentState, effect: WriteEffect, object: ObjectFacts | null, at: string): void {
+  if (effect.change.op === 'delete') return deleted(state, effect.slot, at);
+  if (object === null || !isInForce(state, effect.change, object)) {
+    // Admission changed what was asked for: the object as stored decides (design.md, law 3).
+    refuse(
+      state,
+      `the cluster stored something else than was asked for (${words(effect.change)} on ${effect.slot})`,
+      at,
+    );
+    return;
+  }
+  apply(state, effect, object, at);
+}
+
+/** The cluster was read because the outcome of a write was in doubt. */
+export function onFound(state: DeploymentState, object: ObjectFacts | null, leftover: boolean, at: string): void {
+  const doubt = state.doubt;
+  if (doubt === null) return;
+  state.doubt = null;
+  const { change, slot } = doubt;
+  if (object === null) {
+    if (change.op === 'delete') return deleted(state, slot, at);
+    if (change.op !== 'create') missing(state, slot, at);
+    return;
+  }
+  if (change.op === 'create') return foundInsteadOfCreating(state, doubt, object, leftover, at);
+  if (change.op === 'delete') {
+    if (object.uid !== doubt.uid) return deleted(state, slot, at);
+    return refresh(state, slot, object, at);
+  }
+  if (change.op === 'restore') {
+    // Whether our PUT or somebody else's change is what we see cannot be told apart unless our mark is still there.
+    if (object.appliedBy !== state.id) return forget(state, slot, at);
+    if (object.resourceVersion !== doubt.resourceVersion)
+      return leave(state, slot, 'somebody changed it meanwhile', at);
+    return;
+  }
+  if (object.deployment !== null && object.deployment !== state.id && isShared(slot)) {
+    return refuse(state, `${slot} belongs to deployment ${object.deployment} now`, at);
+  }
+  if (isInForce(state, change, object)) return apply(state, doubt, object, at);
+  if (object.uid !== doubt.uid && state.track === 'forward' && !isPastReturn(state)) {
+    return refuse(state, `${slot} was deleted and made again by somebody`, at);
+  }
+  refresh(state, slot, object, at);
+}
+
+export function onRefused(
+  state: DeploymentState,
+  effect: Effect,
+  event: Extract<DeploymentEvent, { type: 'refused' }>,
+): void {
+  const { status, at } = event;
+  const said = `${event.message} (HTTP ${status})`;
+  if (effect.kind !== 'write') return holdBack(state, said, at, event.retryAfterSeconds);
+  const { change, slot } = effect;
+  if (status === 404 && change.op === 'delete') return deleted(state, slot, at);
+  if (status === 404 && change.op !== 'create') return missing(state, slot, at);
+  if (status === 409) {
+    if (change.op === 'restore') return leave(state, slot, 'somebody changed it meanwhile', at);
+    state.doubt = effect;
+    state.conflicts += 1;
+    if (state.conflicts > 3) holdBack(state, said, at);
+    return;
+  }
+  if (status === 429 || status >= 500) {
+    if (status >= 500) state.doubt = effect;
+    return holdBack(state, said, at, event.retryAfterSeconds);
+  }
+  if (change.op === 'restore') return leave(state, slot, said, at);
+  refuse(state, said, at);
+}
+
+/** A certain no: before the point of no return it rolls back, after it the run holds and tries again. */
+function refuse(state: DeploymentState, reason: string, at: string): void {
+  if (state.track === 'forward' && !isPastReturn(state)) trip(state, { reason, outcome: 'FAILED' });
+  else holdBack(state, reason, at);
+}
+
+function apply(state: DeploymentState, effect: WriteEffect, object: ObjectFacts, at: string): void {
+  const { slot, change } = effect;
+  const made = state.objects[slot]?.made ?? null;
+  const { uid, resourceVersion } = object;
+  const now = change.op === 'create' ? 'created' : change.op === 'apply' && made !== 'created' ? 'changed' : made;
+  state.objects[slot] = { uid, resourceVersion, made: now };
+  if (change.op === 'pin' && (slot === 'root' || slot === 'canary')) state.pinned[slot] = true;
+  if (change.op === 'unpin' && (slot === 'root' || slot === 'canary')) state.pinned[slot] = false;
+  if (slot === 'split') {
+    state.weights = change.op === 'weights' ? change.weights : { stable: 100, canary: 0 };
+    if (state.survey?.meshConfirmation === 'stored') state.confirmed = state.weights;
+  }
+  if (change.op === 'restore') delete state.objects[slot];
+  advance(state, at);
+}
+
+/** An object stands where one was to be created: ours after a lost answer, a leftover of ours, or foreign. */
+function foundInsteadOfCreating(
+  state: DeploymentState,
+  doubt: WriteEffect,
+  object: ObjectFacts,
+  leftover: boolean,
+  at: string,
+): void {
+  if (object.appliedBy === state.id) return apply(state, doubt, object, at);
+  if (!leftover) return refuse(state, `${doubt.slot} cannot be created: an object of that name stands in the way`, at);
+  state.inTheWay = { slot: doubt.slot, uid: object.uid, resourceVersion: object.resourceVersion };
+}
+
+function gone(state: DeploymentState, slot: Slot, at: string): void {
+  if (!state.at.startsWith('S1.remove.')) {
+    delete state.objects[slot];
+    if (slot === 'split') {
+      state.weights = null;
+      state.confirmed = null;
+    }
+  }
+  advance(state, at);
+}
+
+function deleted(state: DeploymentState, slot: Slot, at: string): void {
+  const instruction = currentInstruction(state);
+  if (instruction.kind === 'write' && instruction.change.op === 'delete') gone(state, slot, at);
+  else state.inTheWay = null;
+}
+
+/** The object that was to be changed is no longer there. */
+function missing(state: DeploymentState, slot: Slot, at: string): void {
+  if (state.track === 'forward' && !isPastReturn(state)) {
+    delete state.objects[slot];
+    if (slot === 'split') Object.assign(state, { weights: null, confirmed: null });
+    if (slot === 'root' || slot === 'canary') state.pinned[slot] = false;
+    trip(state, { reason: `${slot} was deleted by somebody while the deployment ran`, outcome: 'FAILED' });
+    return;
+  }
+  if (slot === 'root' && state.track === 'forward') return holdBack(state, 'the root Service was deleted', at);
+  if (state.track === 'rollBack' && state.at.startsWith('R6.'))
+    return leave(state, slot, 'it was deleted meanwhile', at);
+  if (slot === 'root') return leave(state, slot, 'the root Service was deleted meanwhile', at);
+  gone(state, slot, at);
+}
+
+function forget(state: DeploymentState, slot: Slot, at: string): void {
+  delete state.objects[slot];
+  advance(state, at);
+}
+
+function leave(state: DeploymentState, slot: Slot, why: string, at: string): void {
+  const object = slot.startsWith('object.') ? state.outline.objects[Number(slot.slice('object.'.length))] : undefined;
+  const route = state.outline.route;
+  const name = object
+    ? `${object.kind} ${object.name}`
+    : `Service ${slot === 'root' ? route.rootServiceName : route.canaryServiceName}`;
+  state.leftInCluster.push(`${name} was not restored: ${why}`);
+  forget(state, slot, at);
+}
+
+/** Not in force, and still ours to change: the next intent carries the resourceVersion that was found. */
+function refresh(state: DeploymentState, slot: Slot, object: ObjectFacts, at: string): void {
+  const { uid, resourceVersion } = object;
+  if (state.inTheWay !== null) {
+    state.inTheWay.resourceVersion = resourceVersion;
+    return;
+  }
+  if (state.at.startsWith('S1.remove.')) {
+    const leftover = state.survey?.leftovers.find((entry) => entry.slot === slot);
+    if (leftover) leftover.resourceVersion = resourceVersion;
+    return;
+  }
+  state.objects[slot] = { uid, resourceVersion, made: state.objects[slot]?.made ?? null };
+  if (slot === 'split' && object.weights) state.weights = object.weights;
+  if (state.conflicts > 3) holdBack(state, `${slot} keeps changing`, at);
+}
+
+/** Objects that only one deployment at a time may drive. */
+function isShared(slot: Slot): boolean {
+  return slot === 'root' || slot === 'canary' || slot === 'split';
+}
+
+/** Whether the object as the cluster has it already is what the change asks for. */
+function isInForce(state: DeploymentState, change: Change, object: ObjectFacts): boolean {
+  switch (change.op) {
+    case 'create':
+    case 'apply':
+      return object.appliedBy === state.id;
+    case 'weights':
+      return object.weights?.stable === change.weights.stable && object.weights.canary === change.weights.canary;
+    case 'pin':
+      return object.pin === change.hash;
+    case 'unpin':
+      return object.pin === null;
+    case 'scale':
+      return object.replicas === change.replicas;
+    case 'restore':
+      return object.appliedBy !== state.id;
+    case 'delete':
+      return false;
+    default:
+      return assertNever(change);
+  }
+}
+
+function words(change: Change): string {
+  return change.op === 'weights' ? `weights ${change.weights.stable}/${change.weights.canary}` : change.op;
+}

@@ -1,0 +1,372 @@
+import { isReady } from './conditions.ts';
+import {
+  type MeshConfirmation,
+  newReplicaSetName,
+  type Outline,
+  type Problem,
+  type Survey,
+} from './deployment-state.ts';
+import type { KubernetesObject } from './kubernetes.ts';
+import { annotationKeys, deploymentKey, hashKey, instanceKey } from './marks.ts';
+import type { DeploymentPlan, SmiRoute } from './plan.ts';
+import { meshWeights } from './traffic/smi.ts';
+
+/**
+ * What a preflight reads from the cluster, all of one namespace: the root Service and everything that could make a
+ * canary over it go wrong (design.md, "Preflight P"). `undefined` where an object does not exist.
+ */
+export type Surroundings = {
+  services: KubernetesObject[];
+  pods: KubernetesObject[];
+  replicaSets: KubernetesObject[];
+  splits: KubernetesObject[];
+  /** The root Service's ServiceProfile. */
+  serviceProfile: KubernetesObject | undefined;
+  /** A Deployment with the workload's name. */
+  deployment: KubernetesObject | undefined;
+  /** HorizontalPodAutoscalers and KEDA ScaledObjects. */
+  autoscalers: KubernetesObject[];
+  /** The plan's other objects as they are now, in the plan's order. */
+  existing: (KubernetesObject | undefined)[];
+  splitApiVersion: string | undefined;
+  meshConfirmation: MeshConfirmation;
+  /** The id of this control plane, as on objects that it wrote. */
+  instance: string;
+  /** Of the deployments that objects in the namespace are marked with: those that are over. */
+  finalDeployments: ReadonlySet<string>;
+};
+
+type Run = { id: string; hash: string; outline: Outline };
+
+/** Looks at a target before anything is changed. Problems are all found at once, each with what to do. */
+export function survey(plan: DeploymentPlan, run: Run, seen: Surroundings): Survey {
+  const problems: Problem[] = [];
+  const warnings: string[] = [];
+  const { route, namespace } = plan;
+  const say = (object: string, message: string) => problems.push({ object, message });
+
+  const previous = previousVersions(plan, run, seen);
+  if (seen.deployment) {
+    say(
+      `Deployment ${namespace}/${plan.workload.name}`,
+      'not supported yet: a Deployment object of that name runs in the cluster; taking it over comes later',
+    );
+  }
+  if (previous.length > 1) {
+    const names = previous.map(({ metadata }) => metadata.name).join(', ');
+    say(
+      `ReplicaSet ${namespace}/${plan.workload.name}`,
+      `several earlier versions have pods: ${names}; scale all but one to 0`,
+    );
+  }
+  const old = previous[0];
+  const oldHash = old?.metadata.labels?.[hashKey] ?? '';
+  const oldPods = seen.pods.filter((pod) => isLive(pod) && pod.metadata.labels?.[hashKey] === oldHash);
+  const mode = old && oldPods.length > 0 && plan.workload.replicas > 0 ? 'canary' : 'first';
+  if (old && mode === 'first') {
+    warnings.push(
+      'the earlier version has no pods or the new one asks for none: it is replaced without splitting traffic',
+    );
+  }
+
+  const stored = seen.services.find(({ metadata }) => metadata.name === route.rootServiceName);
+  const root = afterApply(plan, stored, route.rootServiceName);
+  const template = podLabels(plan);
+  checkRoot(say, plan, root, template, mode === 'canary' ? oldHash : null, seen);
+  checkServiceChanges(say, plan, seen, oldPods);
+  const canary = seen.services.find(({ metadata }) => metadata.name === route.canaryServiceName);
+  const split = seen.splits.find(({ metadata }) => metadata.name === route.trafficSplitName);
+  const leftovers: Survey['leftovers'] = [];
+  if (mode === 'canary') {
+    if (route.canaryServiceGiven) checkGivenCanary(say, plan, canary, root, template);
+    else if (canary) inTheWay(say, leftovers, 'canary', canary, run, seen);
+    if (split) inTheWay(say, leftovers, 'split', split, run, seen);
+    if (seen.splitApiVersion === undefined) {
+      say(
+        `cluster of account ${plan.account}`,
+        'does not serve TrafficSplits (split.smi-spec.io); install the SMI extension of the mesh',
+      );
+    }
+  }
+  checkOtherSplits(say, route, seen.splits, split);
+  checkServiceProfile(say, warnings, route, seen);
+  checkAutoscalers(say, plan, old, seen);
+  warnings.push(...otherServices(plan, seen, template), ...sharedConfiguration(plan, seen, old));
+
+  return {
+    problems,
+    warnings,
+    mode,
+    root: stored ? track(stored) : null,
+    canary: route.canaryServiceGiven && canary ? track(canary) : null,
+    old: old
+      ? {
+          name: old.metadata.name,
+          hash: oldHash,
+          uid: old.metadata.uid ?? '',
+          resourceVersion: old.metadata.resourceVersion ?? '',
+          pods: oldPods.length,
+          ready: oldPods.filter(isReady).length,
+        }
+      : null,
+    existing: seen.existing.flatMap((object, index) => (object ? [{ index, ...track(object) }] : [])),
+    leftovers,
+    splitApiVersion: seen.splitApiVersion ?? '',
+    meshConfirmation: seen.meshConfirmation,
+  };
+}
+
+type Say = (object: string, message: string) => void;
+
+/** ReplicaSets of this application, target and Deployment that still have pods or want some (behaviour.md §2, ownership). */
+function previousVersions(plan: DeploymentPlan, run: Run, seen: Surroundings): KubernetesObject[] {
+  const ours = seen.replicaSets.filter((replicaSet) => {
+    const { name, labels, annotations } = replicaSet.metadata;
+    const hash = labels?.[hashKey];
+    return (
+      labels?.[deploymentKey] !== undefined &&
+      hash !== undefined &&
+      name === `${plan.workload.name}-${hash}` &&
+      name !== newReplicaSetName(run) &&
+      annotations?.[annotationKeys.application] === plan.application &&
+      annotations?.[annotationKeys.environment] === plan.target
+    );
+  });
+  const wanted = ours.filter((replicaSet) => ((replicaSet.spec as { replicas?: number }).replicas ?? 1) > 0);
+  return wanted.length > 0 ? wanted : ours.slice(-1);
+}
+
+/** A Service as it will be once this file's manifests are applied. */
+function afterApply(
+  plan: DeploymentPlan,
+  stored: KubernetesObject | undefined,
+  name: string,
+): KubernetesObject | undefined {
+  const manifest = plan.objects.find(({ kind, metadata }) => kind === 'Service' && metadata.name === name);
+  if (!manifest) return stored;
+  return { ...manifest, spec: { ...(stored?.spec as object | undefined), ...(manifest.spec as object) } };
+}
+
+function checkRoot(
+  say: Say,
+  plan: DeploymentPlan,
+  root: KubernetesObject | undefined,
+  template: Record<string, string>,
+  oldHash: string | null,
+  seen: Surroundings,
+): void {
+  const { namespace, route } = plan;
+  const name = `Service ${namespace}/${route.rootServiceName}`;
+  if (!root) return say(name, 'is neither in the cluster nor in the manifests; add it to the manifests');
+  const spec = serviceSpec(root);
+  if (spec.clusterIP === 'None')
+    return say(name, 'is headless: traffic to it cannot be split; use a Service with a cluster IP');
+  if (spec.type === 'ExternalName') return say(name, 'is of type ExternalName and leads to no pods of this cluster');
+  if (!spec.selector || Object.keys(spec.selector).length === 0)
+    return say(name, 'has no selector, so it leads to no pods');
+  if (spec.publishNotReadyAddresses === true)
+    return say(name, 'publishes pods that are not ready (publishNotReadyAddresses)');
+  if (hashKey in spec.selector) {
+    return say(
+      name,
+      `its selector already holds ${hashKey}; remove it: kubectl -n ${namespace} patch service ${route.rootServiceName} --type merge -p '{"spec":{"selector":{"${hashKey}":null}}}'`,
+    );
+  }
+  const { selector } = spec;
+  if (!matches(selector, template)) return say(name, 'does not select the pods of the Deployment in the manifests');
+  const foreign = seen.pods.filter(
+    (pod) => isLive(pod) && matches(selector, pod.metadata.labels ?? {}) && pod.metadata.labels?.[hashKey] !== oldHash,
+  );
+  if (foreign.length > 0 && !seen.deployment) {
+    const names = foreign.slice(0, 3).map((pod) => pod.metadata.name);
+    say(
+      name,
+      `selects pods that are not of the previous version: ${names.join(', ')}${foreign.length > 3 ? ', …' : ''}`,
+    );
+  }
+}
+
+/** A Service change that would break the old version must be deployed on its own first. */
+function checkServiceChanges(say: Say, plan: DeploymentPlan, seen: Surroundings, oldPods: KubernetesObject[]): void {
+  for (const [index, manifest] of plan.objects.entries()) {
+    const existing = seen.existing[index];
+    if (manifest.kind !== 'Service' || manifest.apiVersion !== 'v1' || !existing) continue;
+    const name = `Service ${manifest.metadata.namespace}/${manifest.metadata.name}`;
+    const before = serviceSpec(existing);
+    const after = serviceSpec(manifest);
+    const lost = oldPods.some((pod) => {
+      const labels = pod.metadata.labels ?? {};
+      return matches(before.selector ?? {}, labels) && after.selector !== undefined && !matches(after.selector, labels);
+    });
+    if (lost)
+      say(name, 'its new selector would no longer match the old pods; deploy this Service change on its own first');
+    for (const port of before.ports ?? []) {
+      const same = (after.ports ?? []).find((candidate) => candidate.port === port.port);
+      const target = (value: typeof port) => value.targetPort ?? value.port;
+      if (same && target(same) === target(port)) continue;
+      say(name, `port ${port.port} is removed or leads elsewhere; deploy this Service change on its own first`);
+    }
+  }
+}
+
+function checkGivenCanary(
+  say: Say,
+  plan: DeploymentPlan,
+  stored: KubernetesObject | undefined,
+  root: KubernetesObject | undefined,
+  template: Record<string, string>,
+): void {
+  const { namespace, route } = plan;
+  const name = `Service ${namespace}/${route.canaryServiceName}`;
+  const canary = afterApply(plan, stored, route.canaryServiceName);
+  if (!canary)
+    return say(name, 'is named as canaryServiceName but does not exist; create it or leave canaryServiceName out');
+  const spec = serviceSpec(canary);
+  const ports = new Set(spec.ports?.map(({ port }) => port));
+  const missing = (root ? (serviceSpec(root).ports ?? []) : []).filter(({ port }) => !ports.has(port));
+  if (missing.length > 0) say(name, `lacks port ${missing.map(({ port }) => port).join(', ')} of the root Service`);
+  if (!spec.selector || !matches(spec.selector, template))
+    say(name, 'cannot select the new pods: its selector does not match their labels');
+  if (spec.selector && hashKey in spec.selector) say(name, `its selector already holds ${hashKey}`);
+}
+
+/** An object stands where the run will create its own: a leftover of ours goes, anything else fails the target. */
+function inTheWay(
+  say: Say,
+  leftovers: Survey['leftovers'],
+  slot: 'canary' | 'split',
+  object: KubernetesObject,
+  run: Run,
+  seen: Surroundings,
+): void {
+  if (isLeftover(object, run, seen)) {
+    const { uid = '', resourceVersion = '' } = object.metadata;
+    leftovers.push({ slot, uid, resourceVersion });
+    return;
+  }
+  const owner = object.metadata.labels?.[deploymentKey];
+  say(
+    `${object.kind} ${object.metadata.namespace}/${object.metadata.name}`,
+    owner === undefined ? 'exists and is not ours; delete or rename it' : `belongs to deployment ${owner}`,
+  );
+}
+
+function isLeftover(object: KubernetesObject, run: Run, seen: Surroundings): boolean {
+  const owner = object.metadata.labels?.[deploymentKey];
+  if (owner === undefined || owner === run.id) return false;
+  return object.metadata.annotations?.[instanceKey] === seen.instance && seen.finalDeployments.has(owner);
+}
+
+function checkOtherSplits(
+  say: Say,
+  route: SmiRoute,
+  splits: KubernetesObject[],
+  own: KubernetesObject | undefined,
+): void {
+  for (const split of splits) {
+    if (split === own) continue;
+    if ((split.spec as { service?: unknown } | undefined)?.service !== route.rootServiceName) continue;
+    say(
+      `TrafficSplit ${split.metadata.namespace}/${split.metadata.name}`,
+      `splits Service ${route.rootServiceName} already; a root Service can have one TrafficSplit`,
+    );
+  }
+}
+
+/** Linkerd's adaptor writes the split into root's ServiceProfile; one that it skips or that others use cannot carry ours. */
+function checkServiceProfile(say: Say, warnings: string[], route: SmiRoute, seen: Surroundings): void {
+  const profile = seen.serviceProfile;
+  if (!profile) return;
+  const name = `ServiceProfile ${profile.metadata.namespace}/${profile.metadata.name}`;
+  if (profile.metadata.annotations && 'smi.linkerd.io/skip' in profile.metadata.annotations) {
+    return say(name, 'is annotated smi.linkerd.io/skip, so the mesh would not take the split');
+  }
+  const overrides = (profile.spec as { dstOverrides?: unknown[] } | undefined)?.dstOverrides ?? [];
+  if (overrides.length === 0) return;
+  const weights = meshWeights(profile, route.rootServiceName, route.canaryServiceName);
+  if (weights?.stable === 100 && weights.canary === 0) {
+    warnings.push(`${name}: still has the weights 100/0 of an earlier split; they are overwritten`);
+    return;
+  }
+  say(name, 'already overrides where traffic goes (spec.dstOverrides); remove them first');
+}
+
+function checkAutoscalers(say: Say, plan: DeploymentPlan, old: KubernetesObject | undefined, seen: Surroundings): void {
+  for (const scaler of seen.autoscalers) {
+    const target = (scaler.spec as { scaleTargetRef?: { name?: string } } | undefined)?.scaleTargetRef?.name;
+    if (target !== plan.workload.name && (old === undefined || target !== old.metadata.name)) continue;
+    say(
+      `${scaler.kind} ${scaler.metadata.namespace}/${scaler.metadata.name}`,
+      'not supported yet: it scales this workload; delete it before deploying',
+    );
+  }
+}
+
+/** Other Services that would send traffic to both versions, past the split. */
+function otherServices(plan: DeploymentPlan, seen: Surroundings, template: Record<string, string>): string[] {
+  const { rootServiceName, canaryServiceName } = plan.route;
+  return seen.services.flatMap(({ metadata, ...service }) => {
+    if (metadata.name === rootServiceName || metadata.name === canaryServiceName) return [];
+    const { selector } = serviceSpec({ metadata, ...service });
+    if (!selector || Object.keys(selector).length === 0 || !matches(selector, template)) return [];
+    return [`Service ${metadata.name} selects the new pods as well: it receives both versions unsplit`];
+  });
+}
+
+/** A ConfigMap or Secret that old pods use and this run changes cannot be isolated by a canary. */
+function sharedConfiguration(plan: DeploymentPlan, seen: Surroundings, old: KubernetesObject | undefined): string[] {
+  if (!old) return [];
+  const used = JSON.stringify((old.spec as { template?: unknown }).template ?? {});
+  return plan.objects.flatMap((manifest, index) => {
+    const existing = seen.existing[index];
+    if (!existing || (manifest.kind !== 'ConfigMap' && manifest.kind !== 'Secret')) return [];
+    if (!used.includes(JSON.stringify(manifest.metadata.name))) return [];
+    const same = manifest.kind === 'ConfigMap' && sameJson(manifest.data ?? {}, existing.data ?? {});
+    return same
+      ? []
+      : [`${manifest.kind} ${manifest.metadata.name} is used by the old pods too: they see the change, canary or not`];
+  });
+}
+
+type ServiceSpec = {
+  type?: string;
+  clusterIP?: string;
+  selector?: Record<string, string>;
+  publishNotReadyAddresses?: boolean;
+  ports?: { name?: string; port: number; targetPort?: number | string }[];
+};
+
+function serviceSpec(service: KubernetesObject): ServiceSpec {
+  return (service.spec as ServiceSpec | undefined) ?? {};
+}
+
+function podLabels(plan: DeploymentPlan): Record<string, string> {
+  const spec = plan.workload.manifest.spec as { template?: { metadata?: { labels?: Record<string, string> } } };
+  return spec.template?.metadata?.labels ?? {};
+}
+
+function matches(selector: Record<string, string>, labels: Record<string, string>): boolean {
+  return Object.entries(selector).every(([key, value]) => labels[key] === value);
+}
+
+function isLive(pod: KubernetesObject): boolean {
+  const phase = (pod.status as { phase?: string } | undefined)?.phase;
+  return pod.metadata.deletionTimestamp === undefined && phase !== 'Succeeded' && phase !== 'Failed';
+}
+
+function track(object: KubernetesObject) {
+  const { uid = '', resourceVersion = '' } = object.metadata;
+  return { uid, resourceVersion, made: null };
+}
+
+function sameJson(a: unknown, b: unknown): boolean {
+  const sorted = (value: unknown): unknown =>
+    value !== null && typeof value === 'object' && !Array.isArray(value)
+      ? Object.fromEntries(
+          Object.entries(value)
+            .sort()
+            .map(([key, entry]) => [key, sorted(entry)]),
+        )
+      : value;
+  return JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));
+}

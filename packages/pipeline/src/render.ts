@@ -1,0 +1,287 @@
+import { assertNever } from './assert-never.ts';
+import {
+  type DeploymentState,
+  newReplicaSetName,
+  type ObjectFacts,
+  type Slot,
+  type Weights,
+  type WriteEffect,
+} from './deployment-state.ts';
+import type { KubernetesObject, ObjectRef } from './kubernetes.ts';
+import { annotationKeys, deploymentKey, fenceKey, hashKey, instanceKey } from './marks.ts';
+import type { DeploymentPlan } from './plan.ts';
+import { slotOfObject } from './programme.ts';
+import { splitSpec, splitWeights } from './traffic/smi.ts';
+
+/** A write as it goes to the cluster. Bodies of `patch` are JSON merge patches (RFC 7386). */
+export type ClusterWrite =
+  | { verb: 'create' | 'put' | 'apply' | 'patch'; ref: ObjectRef; body: Record<string, unknown> }
+  | { verb: 'delete'; ref: ObjectRef; uid: string; resourceVersion: string };
+
+/** `version`: of the row that committed the effect; with the deployment's id it is the fence. */
+export type Mark = { instance: string; version: number };
+
+/** Which object a slot stands for. */
+export function refOf(state: DeploymentState, slot: Slot): ObjectRef {
+  const { outline, survey } = state;
+  const { namespace, route } = outline;
+  switch (slot) {
+    case 'root':
+      return { apiVersion: 'v1', kind: 'Service', namespace, name: route.rootServiceName };
+    case 'canary':
+      return { apiVersion: 'v1', kind: 'Service', namespace, name: route.canaryServiceName };
+    case 'split':
+      return {
+        apiVersion: survey?.splitApiVersion ?? '',
+        kind: 'TrafficSplit',
+        namespace,
+        name: route.trafficSplitName,
+      };
+    case 'newReplicaSet':
+      return { apiVersion: 'apps/v1', kind: 'ReplicaSet', namespace, name: newReplicaSetName(state) };
+    case 'oldReplicaSet':
+      return { apiVersion: 'apps/v1', kind: 'ReplicaSet', namespace, name: survey?.old?.name ?? '' };
+    default: {
+      const object = outline.objects[Number(slot.slice('object.'.length))];
+      if (!object) throw new Error(`deployment ${state.id} has no ${slot}`);
+      return object;
+    }
+  }
+}
+
+/**
+ * The request of a write. Creates are inert (ReplicaSets at 0 replicas, splits at 100/0); everything that has effect is
+ * a PATCH that carries the resourceVersion of its intent (design.md, law 5).
+ * `root`: the root Service as stored, needed to create the canary Service from. `previous`: the saved form, for `restore`.
+ */
+export function renderWrite(input: {
+  plan: DeploymentPlan;
+  state: DeploymentState;
+  effect: WriteEffect;
+  mark: Mark;
+  root?: KubernetesObject | undefined;
+  previous?: KubernetesObject | undefined;
+}): ClusterWrite {
+  const { plan, state, effect, mark } = input;
+  const { change, slot } = effect;
+  const ref = refOf(state, slot);
+  const guarded = (metadata: Record<string, unknown>) => ({ resourceVersion: effect.resourceVersion, ...metadata });
+  const fence = { [fenceKey]: `${state.id}.${mark.version}` };
+  const owned = { labels: { [deploymentKey]: state.id }, annotations: { ...fence, [instanceKey]: mark.instance } };
+  switch (change.op) {
+    case 'create':
+      return { verb: 'create', ref, body: renderCreate(input, ref) };
+    case 'apply': {
+      const object = marked(manifestOf(plan, state, slot), state, plan);
+      return { verb: 'apply', ref, body: { ...object, metadata: guarded(object.metadata) } };
+    }
+    case 'weights':
+      return {
+        verb: 'patch',
+        ref,
+        body: { metadata: guarded({ annotations: fence }), spec: splitSpec(plan.route, change.weights) },
+      };
+    case 'pin':
+      return {
+        verb: 'patch',
+        ref,
+        body: { metadata: guarded(owned), spec: { selector: { [hashKey]: change.hash } } },
+      };
+    case 'unpin':
+      return {
+        verb: 'patch',
+        ref,
+        body: {
+          metadata: guarded({
+            labels: { [deploymentKey]: null },
+            annotations: { [fenceKey]: null, [instanceKey]: null },
+          }),
+          spec: { selector: { [hashKey]: null } },
+        },
+      };
+    case 'scale':
+      return {
+        verb: 'patch',
+        ref,
+        body: { metadata: guarded({ annotations: fence }), spec: { replicas: change.replicas } },
+      };
+    case 'restore': {
+      if (!input.previous) throw new Error(`deployment ${state.id}: no saved form of ${slot}`);
+      const { uid, name, namespace, labels, annotations } = input.previous.metadata;
+      const metadata = { name, namespace, labels, annotations, uid, resourceVersion: effect.resourceVersion };
+      return { verb: 'put', ref, body: { ...input.previous, metadata } };
+    }
+    case 'delete':
+      return { verb: 'delete', ref, uid: effect.uid ?? '', resourceVersion: effect.resourceVersion ?? '' };
+    default:
+      return assertNever(change);
+  }
+}
+
+function renderCreate(input: Parameters<typeof renderWrite>[0], ref: ObjectRef): Record<string, unknown> {
+  const { plan, state, effect, mark } = input;
+  const metadata = {
+    name: ref.name,
+    namespace: ref.namespace,
+    labels: { [deploymentKey]: state.id } as Record<string, string>,
+    annotations: {
+      ...annotations(plan, state),
+      [fenceKey]: `${state.id}.${mark.version}`,
+      [instanceKey]: mark.instance,
+    } as Record<string, string>,
+  };
+  switch (effect.slot) {
+    case 'newReplicaSet':
+      return renderReplicaSet(plan, state, metadata);
+    case 'split':
+      return {
+        apiVersion: ref.apiVersion,
+        kind: ref.kind,
+        metadata,
+        spec: splitSpec(plan.route, { stable: 100, canary: 0 }),
+      };
+    case 'canary':
+      if (!plan.route.canaryServiceGiven) return renderCanaryService(input.root, state, metadata);
+      return marked(manifestOf(plan, state, effect.slot), state, plan);
+    default:
+      return marked(manifestOf(plan, state, effect.slot), state, plan);
+  }
+}
+
+/**
+ * The new version's ReplicaSet, at 0 replicas. Its own labels are only ours: with the user's selector labels the
+ * Deployment controller would adopt it and scale it down (design.md, "ReplicaSets and adoption").
+ */
+function renderReplicaSet(
+  plan: DeploymentPlan,
+  state: DeploymentState,
+  metadata: { labels: Record<string, string>; annotations: Record<string, string> },
+): Record<string, unknown> {
+  const spec = plan.workload.manifest.spec as {
+    minReadySeconds?: number;
+    selector?: { matchLabels?: Record<string, string>; matchExpressions?: unknown[] };
+    template: PodTemplate;
+  };
+  const { template } = spec;
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'ReplicaSet',
+    metadata: { ...metadata, labels: { ...metadata.labels, [hashKey]: state.hash } },
+    spec: {
+      replicas: 0,
+      ...(spec.minReadySeconds === undefined ? {} : { minReadySeconds: spec.minReadySeconds }),
+      selector: { ...spec.selector, matchLabels: { ...spec.selector?.matchLabels, [hashKey]: state.hash } },
+      template: {
+        ...template,
+        metadata: {
+          ...template.metadata,
+          labels: { ...template.metadata?.labels, [hashKey]: state.hash },
+          annotations: { ...template.metadata?.annotations, ...annotations(plan, state) },
+        },
+        spec: {
+          ...template.spec,
+          containers: template.spec.containers.map((container) => ({
+            ...container,
+            env: containerEnv(container.env ?? [], plan, state),
+          })),
+        },
+      },
+    },
+  };
+}
+
+type Env = { name: string; [field: string]: unknown };
+type PodTemplate = {
+  metadata?: { labels?: Record<string, string>; annotations?: Record<string, string> };
+  spec: { containers: { env?: Env[]; [field: string]: unknown }[]; [field: string]: unknown };
+};
+
+/** The four variables of spec/behaviour.md §2; a variable that the user defines wins. */
+function containerEnv(env: Env[], plan: DeploymentPlan, state: DeploymentState): Env[] {
+  const ours = [
+    { name: 'ARMORY_APPLICATION_NAME', value: plan.application },
+    { name: 'ARMORY_DEPLOYMENT_ID', value: state.id },
+    { name: 'ARMORY_ENVIRONMENT_NAME', value: plan.target },
+    { name: 'ARMORY_REPLICA_SET_NAME', value: newReplicaSetName(state) },
+  ];
+  return [...env, ...ours.filter(({ name }) => !env.some((variable) => variable.name === name))];
+}
+
+/** ClusterIP with all of root's ports, no nodePort; selects only the new pods. */
+function renderCanaryService(
+  root: KubernetesObject | undefined,
+  state: DeploymentState,
+  metadata: { annotations: Record<string, string> },
+): Record<string, unknown> {
+  const spec = root?.spec as { ports?: Record<string, unknown>[]; selector?: Record<string, string> } | undefined;
+  if (!root || !spec) throw new Error(`deployment ${state.id}: the root Service is needed to make the canary Service`);
+  const opaquePorts = root.metadata.annotations?.['config.linkerd.io/opaque-ports'];
+  return {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: {
+      ...metadata,
+      annotations: {
+        ...metadata.annotations,
+        ...(opaquePorts === undefined ? {} : { 'config.linkerd.io/opaque-ports': opaquePorts }),
+      },
+    },
+    spec: {
+      type: 'ClusterIP',
+      ports: (spec.ports ?? []).map(({ name, port, targetPort, protocol, appProtocol }) => ({
+        ...(name === undefined ? {} : { name }),
+        port,
+        ...(targetPort === undefined ? {} : { targetPort }),
+        ...(protocol === undefined ? {} : { protocol }),
+        ...(appProtocol === undefined ? {} : { appProtocol }),
+      })),
+      selector: { ...spec.selector, [hashKey]: state.hash },
+    },
+  };
+}
+
+function manifestOf(plan: DeploymentPlan, state: DeploymentState, slot: Slot): KubernetesObject {
+  const index = plan.objects.findIndex((_, candidate) => slotOfObject(state.outline, candidate) === slot);
+  const object = plan.objects[index];
+  if (!object) throw new Error(`deployment ${state.id}: no manifest for ${slot}`);
+  return object;
+}
+
+/** A manifest with the annotations that say who applied it. */
+function marked(object: KubernetesObject, state: DeploymentState, plan: DeploymentPlan): KubernetesObject {
+  const metadata = { ...object.metadata, annotations: { ...object.metadata.annotations, ...annotations(plan, state) } };
+  return { ...object, metadata };
+}
+
+function annotations(plan: DeploymentPlan, state: DeploymentState): Record<string, string> {
+  return {
+    [annotationKeys.application]: plan.application,
+    [annotationKeys.deploymentId]: state.id,
+    [annotationKeys.environment]: plan.target,
+    [annotationKeys.replicaSetName]: newReplicaSetName(state),
+  };
+}
+
+/** What the machine needs to know of an object that the cluster answered. */
+export function factsOf(object: KubernetesObject, route: DeploymentPlan['route']): ObjectFacts {
+  const { uid = '', resourceVersion = '', labels, annotations: notes } = object.metadata;
+  const spec = object.spec as { selector?: Record<string, unknown>; replicas?: number } | undefined;
+  const pin = spec?.selector?.[hashKey];
+  return {
+    uid,
+    resourceVersion,
+    deployment: labels?.[deploymentKey] ?? null,
+    appliedBy: notes?.[annotationKeys.deploymentId] ?? null,
+    ...(object.kind === 'TrafficSplit' ? { weights: splitWeights(object, route) satisfies Weights | null } : {}),
+    ...(object.kind === 'Service' ? { pin: typeof pin === 'string' ? pin : null } : {}),
+    ...(object.kind === 'ReplicaSet' ? { replicas: spec?.replicas ?? 1 } : {}),
+  };
+}
+
+/** The version in an object's fence, where this deployment wrote it; null for anybody else's object. */
+export function fenceVersion(object: KubernetesObject, deploymentId: string): number | null {
+  const fence = object.metadata.annotations?.[fenceKey];
+  if (fence === undefined || !fence.startsWith(`${deploymentId}.`)) return null;
+  const version = Number(fence.slice(deploymentId.length + 1));
+  return Number.isInteger(version) ? version : null;
+}
