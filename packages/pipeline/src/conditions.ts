@@ -34,7 +34,8 @@ export function guardConditions(state: DeploymentState): Condition[] {
   if (state.track === 'rollBack' || isPastReturn(state) || !state.survey?.old) return [];
   const { namespace, route, workload } = state.outline;
   const guards: Condition[] = [];
-  if (state.pinned.root) {
+  // Until S2.wait is over the watches may not have seen the pin yet.
+  if (state.pinned.root && state.at !== 'S2.wait') {
     guards.push({
       key: 'guard.pin',
       namespace,
@@ -58,7 +59,10 @@ export function evaluate(condition: Condition, view: ClusterView): { holds: bool
     case 'endpoints': {
       const seen = endpointsOf(view, namespace, condition.service, condition.hash);
       const pods = livePods(view, namespace, condition.hash).map((pod) => pod.metadata.name);
-      const exact = seen.foreign === 0 && pods.length === seen.pods.size && pods.every((name) => seen.pods.has(name));
+      // The Service as watched must already select these pods: an older view would show its endpoints of before.
+      const pinned = selectorOf(view.service(namespace, condition.service))?.[hashKey] === condition.hash;
+      const exact =
+        pinned && seen.foreign === 0 && pods.length === seen.pods.size && pods.every((name) => seen.pods.has(name));
       const enough = condition.ready === null || seen.ready >= condition.ready;
       const words = `${seen.ready} of ${condition.ready ?? pods.length} pods ready behind Service ${condition.service}`;
       return { holds: exact && enough, detail: withTrouble(words, view, namespace, condition.hash) };
