@@ -1,0 +1,55 @@
+import { type Budget, createBudget, type LocatedDocument, locateJson, type SourceProblem } from './source.ts';
+import { toPointer, type Violation } from './violations.ts';
+import { readYaml } from './yaml-source.ts';
+
+/** A deployment file as plain JSON with the place of every value, ready for resolveDeploymentFile. */
+export type ParsedFile = LocatedDocument & {
+  /** What is left for reading the manifests; see source.ts. */
+  budget: Budget;
+};
+
+/**
+ * Reads a deployment file: YAML text (positions are kept, duplicate keys refused, anchors and merge keys resolved), or a
+ * value that was JSON (no positions). Never throws. Violations are all `file.syntax`: unreadable, HTTP 400.
+ */
+export function parseDeploymentFile(
+  source: { yaml: string } | { json: unknown },
+): { file: ParsedFile } | { violations: Violation[] } {
+  const budget = createBudget();
+  const read = 'yaml' in source ? readOne(source.yaml, budget) : locateJson(source.json, budget);
+  if ('problems' in read) return { violations: read.problems.map(toViolation) };
+  const { value } = read.document;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    const what = value === null ? 'empty' : `a ${Array.isArray(value) ? 'list' : 'single value'}`;
+    return {
+      violations: [
+        toViolation({
+          path: [],
+          message: `it is ${what}; a deployment file is a mapping (application, targets, manifests, …)`,
+        }),
+      ],
+    };
+  }
+  return { file: { ...read.document, budget } };
+}
+
+function readOne(text: string, budget: Budget): { document: LocatedDocument } | { problems: SourceProblem[] } {
+  const read = readYaml(text, 'file', budget);
+  if ('problems' in read) return read;
+  const written = read.documents.filter(({ value }) => value !== null);
+  const [document = { value: null, place: { order: 0 } }, second] = written;
+  if (second === undefined) return { document };
+  const position = second.place.value;
+  const message = 'it holds more than one document (---); only manifests may';
+  return { problems: [position === undefined ? { path: [], message } : { path: [], message, position }] };
+}
+
+function toViolation({ message, path, position }: SourceProblem): Violation {
+  const at = position === undefined ? '' : ` (line ${position.line}, column ${position.column})`;
+  return {
+    code: 'file.syntax',
+    message: `The deployment file cannot be read: ${message}${at}`,
+    path: toPointer(path),
+    ...position,
+  };
+}
