@@ -1,0 +1,72 @@
+import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
+
+/* Reading what an API server answered. It may be hostile: nothing is believed to have its documented shape. */
+
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/**
+ * An answer's body as an object, or undefined if it lacks the shape that KubernetesObject promises. Drops
+ * `metadata.managedFields`, which is often half of an object and never read.
+ */
+export function toObject(value: unknown): KubernetesObject | undefined {
+  if (!isRecord(value) || typeof value.apiVersion !== 'string' || typeof value.kind !== 'string') return undefined;
+  if (!isRecord(value.metadata)) return undefined;
+  const { managedFields: _dropped, ...metadata } = value.metadata;
+  const sound =
+    typeof metadata.name === 'string' &&
+    isOptional(metadata.namespace, isString) &&
+    isOptional(metadata.uid, isString) &&
+    isOptional(metadata.resourceVersion, isString) &&
+    isOptional(metadata.generation, Number.isFinite) &&
+    isOptional(metadata.labels, isStringMap) &&
+    isOptional(metadata.annotations, isStringMap) &&
+    isOptional(metadata.deletionTimestamp, isString) &&
+    isOptional(metadata.ownerReferences, isOwners);
+  if (!sound) return undefined;
+  // Every field that ObjectMeta types was checked above; the rest it leaves unknown.
+  return { ...value, metadata } as KubernetesObject;
+}
+
+function isString(value: unknown): boolean {
+  return typeof value === 'string';
+}
+
+function isOptional(value: unknown, check: (value: unknown) => boolean): boolean {
+  return value === undefined || check(value);
+}
+
+function isStringMap(value: unknown): boolean {
+  return isRecord(value) && Object.values(value).every(isString);
+}
+
+function isOwners(value: unknown): boolean {
+  const fields = ['apiVersion', 'kind', 'name', 'uid'];
+  return (
+    Array.isArray(value) && value.every((owner) => isRecord(owner) && fields.every((field) => isString(owner[field])))
+  );
+}
+
+const maxMessageLength = 500;
+
+/**
+ * The server's own words from a Status (meta/v1), fit to be shown as text: no control or invisible formatting
+ * characters, at most 500 characters. Empty if it said nothing.
+ */
+export function statusMessage(body: unknown): string {
+  const message = isRecord(body) && typeof body.message === 'string' ? body.message : statusReason(body);
+  if (message === undefined) return '';
+  // Cc and Cf include line feeds, escapes and the bidirectional overrides that make text read as something else.
+  const text = message
+    .slice(0, maxMessageLength * 4)
+    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ')
+    .trim();
+  return text.length > maxMessageLength ? `${text.slice(0, maxMessageLength - 1)}…` : text;
+}
+
+/** The machine-readable reason of a Status: AlreadyExists, Conflict, NotFound, Expired … */
+export function statusReason(body: unknown): string | undefined {
+  const reason = isRecord(body) ? body.reason : undefined;
+  return typeof reason === 'string' && /^[A-Za-z]{1,60}$/.test(reason) ? reason : undefined;
+}

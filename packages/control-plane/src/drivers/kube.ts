@@ -1,0 +1,248 @@
+import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
+import { isRecord, toObject } from './kube-answer.ts';
+import type { Answered, Outcome } from './kube-exchange.ts';
+import { createKubeTransport, type KubeRequest, type KubeTransport, type TransportOptions } from './kube-transport.ts';
+
+/*
+ * The few verbs of the Kubernetes API that this project uses, on top of kube-transport.ts. Expected outcomes, errors
+ * of the API server included, are values: `answered` with its status, or `unreachable`, which says whether the request
+ * may have had an effect. Nothing here retries a write.
+ */
+
+/** All objects of one resource, in one namespace or (without) in all or none. `plural` as in URLs, e.g. `replicasets`. */
+export type ResourceCollection = { apiVersion: string; plural: string; namespace?: string | undefined };
+export type ResourceRef = ResourceCollection & { name: string; subresource?: string };
+
+export type CallOptions = { signal?: AbortSignal; timeoutMs?: number };
+export type WriteOptions = CallOptions & { fieldManager?: string; dryRun?: boolean };
+export type DeleteOptions = CallOptions & {
+  /** Preconditions: another object of that name, or a later state, answers 409. */
+  uid?: string;
+  resourceVersion?: string;
+  propagationPolicy?: 'Orphan' | 'Background' | 'Foreground';
+  gracePeriodSeconds?: number;
+};
+export type ListOptions = CallOptions & {
+  labelSelector?: string | undefined;
+  fieldSelector?: string | undefined;
+  /** Objects per request, so that no answer grows large. Default 250. */
+  pageSize?: number;
+  /** A longer list is refused as `answer.tooLarge`. Default 20,000. */
+  maxObjects?: number;
+};
+
+export type Listed = { kind: 'listed'; objects: KubernetesObject[]; resourceVersion: string };
+export type FoundResource = { kind: 'found'; plural: string; namespaced: boolean; verbs: string[] };
+
+export type KubeClient = {
+  request(request: KubeRequest): Promise<Outcome>;
+  stream: KubeTransport['stream'];
+  get(ref: ResourceRef, options?: CallOptions): Promise<Outcome>;
+  list(collection: ResourceCollection, options?: ListOptions): Promise<Listed | Outcome>;
+  create(collection: ResourceCollection, object: unknown, options?: WriteOptions): Promise<Outcome>;
+  /** Replaces the object; with `metadata.resourceVersion` in it only if it is still that version. */
+  put(ref: ResourceRef, object: unknown, options?: WriteOptions): Promise<Outcome>;
+  /** JSON merge patch (RFC 7396); `metadata.resourceVersion` in it is a precondition. */
+  patch(ref: ResourceRef, mergePatch: unknown, options?: WriteOptions): Promise<Outcome>;
+  /** Server-side apply. `force` takes fields over from other managers. */
+  apply(
+    ref: ResourceRef,
+    object: unknown,
+    options: WriteOptions & { fieldManager: string; force?: boolean },
+  ): Promise<Outcome>;
+  delete(ref: ResourceRef, options?: DeleteOptions): Promise<Outcome>;
+  /** How a kind is served here; `absent` if it is not. Cached; a kind that is not in the cache is asked for anew. */
+  findResource(
+    apiVersion: string,
+    kind: string,
+    options?: CallOptions,
+  ): Promise<FoundResource | { kind: 'absent' } | Outcome>;
+  /** Versions of an API group that are served, preferred first; none if the group is not. */
+  servedVersions(group: string, options?: CallOptions): Promise<{ kind: 'served'; versions: string[] } | Outcome>;
+  /** GET /version. */
+  version(options?: CallOptions): Promise<Outcome>;
+  /** Epoch ms since when the cluster has been failing to answer; undefined while it answers. */
+  failingSince(): number | undefined;
+  /** Refuses new requests as `client.closed`, lets those under way finish, ends watches. */
+  close(): Promise<void>;
+};
+
+/** A client for one cluster and one credential. Connects on first use. */
+export function createKubeClient(options: TransportOptions): KubeClient {
+  const transport = createKubeTransport(options);
+  const { request } = transport;
+  const discovery = createDiscovery(request, options.now ?? Date.now);
+
+  const write = (
+    method: 'POST' | 'PUT' | 'PATCH',
+    path: string,
+    body: unknown,
+    { fieldManager = 'cdaas', dryRun, signal, timeoutMs }: WriteOptions = {},
+    contentType = 'application/json',
+    query: KubeRequest['query'] = {},
+  ): Promise<Outcome> =>
+    request({
+      method,
+      path,
+      query: { fieldManager, dryRun: dryRun ? 'All' : undefined, ...query },
+      body,
+      contentType,
+      signal,
+      timeoutMs,
+    });
+
+  return {
+    request,
+    stream: transport.stream,
+    get: (ref, { signal, timeoutMs } = {}) => request({ method: 'GET', path: resourcePath(ref), signal, timeoutMs }),
+    list: (collection, listOptions = {}) => listAll(request, collection, listOptions),
+    create: (collection, object, writeOptions) => write('POST', resourcePath(collection), object, writeOptions),
+    put: (ref, object, writeOptions) => write('PUT', resourcePath(ref), object, writeOptions),
+    patch: (ref, mergePatch, writeOptions) =>
+      write('PATCH', resourcePath(ref), mergePatch, writeOptions, 'application/merge-patch+json'),
+    // JSON is YAML, and this is the content type that every version that has apply takes.
+    apply: (ref, object, { force, ...writeOptions }) =>
+      write('PATCH', resourcePath(ref), object, writeOptions, 'application/apply-patch+yaml', {
+        force: force ? true : undefined,
+      }),
+    delete: (ref, { uid, resourceVersion, propagationPolicy, gracePeriodSeconds, signal, timeoutMs } = {}) => {
+      const preconditions = uid === undefined && resourceVersion === undefined ? undefined : { uid, resourceVersion };
+      const body = { kind: 'DeleteOptions', apiVersion: 'v1', preconditions, propagationPolicy, gracePeriodSeconds };
+      return request({ method: 'DELETE', path: resourcePath(ref), body, signal, timeoutMs });
+    },
+    ...discovery,
+    version: ({ signal, timeoutMs } = {}) => request({ method: 'GET', path: '/version', signal, timeoutMs }),
+    failingSince: transport.failingSince,
+    close: transport.close,
+  };
+}
+
+/**
+ * The URL path of a collection or object. Every part is encoded; '.' and '..' as a name are refused, since a URL would
+ * swallow them and address something else.
+ */
+export function resourcePath(ref: ResourceCollection & { name?: string; subresource?: string }): string {
+  const parts = [ref.apiVersion.includes('/') ? 'apis' : 'api', ...ref.apiVersion.split('/')];
+  if (ref.namespace !== undefined) parts.push('namespaces', ref.namespace);
+  parts.push(ref.plural);
+  if (ref.name !== undefined) parts.push(ref.name);
+  if (ref.subresource !== undefined) parts.push(...ref.subresource.split('/'));
+  for (const part of parts) {
+    if (part === '' || part === '.' || part === '..')
+      throw new TypeError(`'${part}' cannot stand in the path of an object`);
+  }
+  return `/${parts.map(encodeURIComponent).join('/')}`;
+}
+
+const maxPages = 1000;
+
+async function listAll(
+  request: KubeTransport['request'],
+  collection: ResourceCollection,
+  { labelSelector, fieldSelector, pageSize = 250, maxObjects = 20_000, signal, timeoutMs }: ListOptions,
+): Promise<Listed | Outcome> {
+  const path = resourcePath(collection);
+  let restarted = false;
+  let objects: KubernetesObject[] = [];
+  let next: string | undefined;
+  for (let page = 0; page < maxPages; page += 1) {
+    const query = { labelSelector, fieldSelector, limit: pageSize, continue: next };
+    const outcome = await request({ method: 'GET', path, query, signal, timeoutMs });
+    if (outcome.kind === 'unreachable') return outcome;
+    if (outcome.status === 410 && next !== undefined && !restarted) {
+      // The continue token expired while we paged: begin again, once.
+      restarted = true;
+      objects = [];
+      next = undefined;
+      continue;
+    }
+    if (outcome.status !== 200) return outcome;
+    const read = readList(outcome.body);
+    if (!read) return notAList;
+    objects.push(...read.objects);
+    if (objects.length > maxObjects) break;
+    if (read.next === '') return { kind: 'listed', objects, resourceVersion: read.resourceVersion };
+    next = read.next;
+  }
+  const reason = `the cluster lists more than ${maxObjects} objects of ${collection.plural}`;
+  return { kind: 'unreachable', code: 'answer.tooLarge', reason, sent: true };
+}
+
+const notAList: Outcome = {
+  kind: 'unreachable',
+  code: 'answer.notJson',
+  reason: 'the server answered a list with something else: is it a Kubernetes API server?',
+  sent: true,
+};
+
+function readList(body: unknown): { objects: KubernetesObject[]; resourceVersion: string; next: string } | undefined {
+  if (!isRecord(body) || !isRecord(body.metadata) || typeof body.kind !== 'string') return undefined;
+  const items = body.items ?? [];
+  if (!Array.isArray(items)) return undefined;
+  const { resourceVersion, continue: next } = body.metadata;
+  // Lists of built-in kinds leave apiVersion and kind out of their items.
+  const defaults = { apiVersion: body.apiVersion, kind: body.kind.replace(/List$/, '') };
+  const objects: KubernetesObject[] = [];
+  for (const item of items) {
+    const object = isRecord(item) ? toObject({ ...defaults, ...item }) : undefined;
+    if (!object) return undefined;
+    objects.push(object);
+  }
+  return {
+    objects,
+    resourceVersion: typeof resourceVersion === 'string' ? resourceVersion : '',
+    next: typeof next === 'string' ? next : '',
+  };
+}
+
+const discoveryTtlMs = 10 * 60_000;
+
+function createDiscovery(
+  request: KubeTransport['request'],
+  now: () => number,
+): Pick<KubeClient, 'findResource' | 'servedVersions'> {
+  const cache = new Map<string, { at: number; kinds: Map<string, FoundResource> }>();
+
+  return {
+    async findResource(apiVersion, kind, options = {}) {
+      const known = cache.get(apiVersion);
+      const found = known && now() - known.at < discoveryTtlMs ? known.kinds.get(kind) : undefined;
+      if (found) return found;
+      const path = `/${[apiVersion.includes('/') ? 'apis' : 'api', ...apiVersion.split('/')].map(encodeURIComponent).join('/')}`;
+      const outcome = await request({ method: 'GET', path, ...options });
+      if (outcome.kind === 'unreachable') return outcome;
+      if (outcome.status === 404) {
+        cache.delete(apiVersion);
+        return { kind: 'absent' };
+      }
+      if (outcome.status !== 200) return outcome;
+      const kinds = readResources(outcome);
+      cache.set(apiVersion, { at: now(), kinds });
+      return kinds.get(kind) ?? { kind: 'absent' };
+    },
+    async servedVersions(group, options = {}) {
+      const outcome = await request({ method: 'GET', path: `/apis/${encodeURIComponent(group)}`, ...options });
+      if (outcome.kind === 'unreachable') return outcome;
+      if (outcome.status === 404) return { kind: 'served', versions: [] };
+      if (outcome.status !== 200) return outcome;
+      const body = isRecord(outcome.body) ? outcome.body : {};
+      const versions = (Array.isArray(body.versions) ? body.versions : []).flatMap((entry: unknown) =>
+        isRecord(entry) && typeof entry.version === 'string' ? [entry.version] : [],
+      );
+      const preferred = isRecord(body.preferredVersion) ? body.preferredVersion.version : undefined;
+      return { kind: 'served', versions: versions.sort((a, b) => Number(b === preferred) - Number(a === preferred)) };
+    },
+  };
+}
+
+/** The kinds in an APIResourceList (meta/v1); subresources, which have a '/', are left out. */
+function readResources({ body }: Answered): Map<string, FoundResource> {
+  const kinds = new Map<string, FoundResource>();
+  for (const entry of isRecord(body) && Array.isArray(body.resources) ? body.resources : []) {
+    if (!isRecord(entry) || typeof entry.name !== 'string' || typeof entry.kind !== 'string') continue;
+    if (entry.name.includes('/')) continue;
+    const verbs = Array.isArray(entry.verbs) ? entry.verbs.filter((verb) => typeof verb === 'string') : [];
+    kinds.set(entry.kind, { kind: 'found', plural: entry.name, namespaced: entry.namespaced === true, verbs });
+  }
+  return kinds;
+}
