@@ -1,0 +1,382 @@
+/**
+ * What the verbs of the API do to the store. Every function is synchronous: what it reads cannot change before it
+ * writes, so a precondition that held when it was checked holds when the change is stored.
+ */
+import { randomUUID } from 'node:crypto';
+import { applied, managersAfterUpdate } from './apply.ts';
+import { withDefaults } from './defaults.ts';
+import { ApiError, alreadyExists, badRequest, conflict, forbidden, invalid, notFound } from './errors.ts';
+import { equal, type Fields, isFields, type KubeObject, type Metadata, randomSuffix, timestamp } from './objects.ts';
+import { jsonPatch, mergePatch, strategicMerge } from './patch.ts';
+import type { Registry, Resource } from './resources.ts';
+import type { Entry, Store } from './store.ts';
+import { checkTypes, validate } from './validate.ts';
+
+export type Cluster = { store: Store; registry: Registry };
+
+export type Target = { resource: Resource; version: string; namespace: string; name: string };
+
+export type WriteOptions = {
+  /** The field manager to record. */
+  manager: string;
+  subresource?: 'status' | 'scale';
+  dryRun?: boolean;
+  force?: boolean;
+};
+
+export type PatchType = 'merge' | 'json' | 'strategic' | 'apply';
+
+export type DeleteOptions = {
+  preconditions?: { uid?: string; resourceVersion?: string };
+  propagationPolicy?: string;
+  gracePeriodSeconds?: number;
+};
+
+export function read({ store }: Cluster, { resource, namespace, name }: Target): Entry {
+  const entry = store.get(resource.id, namespace, name);
+  if (!entry) throw notFound(resource, name);
+  return entry;
+}
+
+/** The object in the version of the API that the request spoke. */
+export function inVersion(
+  { resource, version }: { resource: Resource; version: string },
+  object: KubeObject,
+): KubeObject {
+  const apiVersion = groupVersion(resource, version);
+  return object.apiVersion === apiVersion ? object : { ...object, apiVersion };
+}
+
+export function groupVersion(resource: Resource, version: string): string {
+  return resource.group ? `${resource.group}/${version}` : version;
+}
+
+/**
+ * Creates an object.
+ * @throws ApiError 404 unknown namespace, 409 AlreadyExists, 400 or 422 for a body that is not valid
+ */
+export function create(cluster: Cluster, target: Omit<Target, 'name'>, body: unknown, options: WriteOptions): Entry {
+  const { store } = cluster;
+  const { resource, namespace } = target;
+  const object = decode(target, body);
+  if (object.metadata.resourceVersion) {
+    throw new ApiError(500, 'Unknown', 'resourceVersion should not be set on objects to be created');
+  }
+  const name =
+    object.metadata.name || (object.metadata.generateName ? object.metadata.generateName + randomSuffix() : '');
+  if (namespace) checkNamespace(cluster, target, name);
+  if (name && store.get(resource.id, namespace, name)) throw alreadyExists(resource, name);
+  const { status: _, ...withoutStatus } = object;
+  const fresh = {
+    ...(resource.status ? withoutStatus : object),
+    metadata: newMetadata(object.metadata, namespace, name),
+  };
+  return insert(cluster, resource, fresh as KubeObject, options);
+}
+
+function insert(cluster: Cluster, resource: Resource, object: KubeObject, options: WriteOptions): Entry {
+  const filled = withDefaults(cluster.store, resource, object, undefined);
+  const causes = validate(resource, filled, undefined);
+  if (causes.length > 0) throw invalid(resource, filled.metadata.name, causes);
+  const managedFields = filled.metadata.managedFields ?? managersAfterUpdate(undefined, filled, options);
+  const generation = resource.generation ? { generation: 1 } : {};
+  const stored = established(resource, { ...filled, metadata: { ...filled.metadata, ...generation, managedFields } });
+  return save(cluster, resource, stored, options);
+}
+
+function newMetadata(wanted: Partial<Metadata>, namespace: string, name: string): Metadata {
+  const { labels, annotations, ownerReferences, finalizers, generateName, managedFields } = wanted;
+  return {
+    name,
+    ...(generateName ? { generateName } : {}),
+    ...(namespace ? { namespace } : {}),
+    uid: randomUUID(),
+    resourceVersion: '',
+    creationTimestamp: timestamp(),
+    ...(labels ? { labels } : {}),
+    ...(annotations ? { annotations } : {}),
+    ...(ownerReferences ? { ownerReferences } : {}),
+    ...(finalizers?.length ? { finalizers } : {}),
+    ...(managedFields?.length ? { managedFields } : {}),
+  };
+}
+
+function checkNamespace({ store }: Cluster, { resource, namespace }: Omit<Target, 'name'>, name: string): void {
+  const space = store.get('namespaces', '', namespace)?.object;
+  if (!space) {
+    const details = { name: namespace, kind: 'namespaces' };
+    throw new ApiError(404, 'NotFound', `namespaces "${namespace}" not found`, details);
+  }
+  if (space.metadata.deletionTimestamp) {
+    const why = `unable to create new content in namespace ${namespace} because it is being terminated`;
+    throw forbidden(resource, name, why);
+  }
+}
+
+/** Replaces an object (PUT). A resourceVersion in the body is a precondition; custom resources must send it. */
+export function replace(cluster: Cluster, target: Target, body: unknown, options: WriteOptions): Entry {
+  const old = read(cluster, target);
+  if (options.subresource === 'scale') return rescale(cluster, target, old, body, options);
+  const object = decode(target, body);
+  if (object.metadata.name !== target.name) {
+    throw badRequest(
+      `the name of the object (${object.metadata.name}) does not match the name on the URL (${target.name})`,
+    );
+  }
+  if (target.resource.custom && !object.metadata.resourceVersion) {
+    const message = 'Invalid value: 0: must be specified for an update';
+    throw invalid(target.resource, target.name, [
+      { reason: 'FieldValueInvalid', message, field: 'metadata.resourceVersion' },
+    ]);
+  }
+  return update(cluster, target, old, object, options);
+}
+
+/** Changes an object (PATCH); an apply of an object that is not there creates it. */
+export function patch(
+  cluster: Cluster,
+  target: Target,
+  type: PatchType,
+  body: unknown,
+  options: WriteOptions,
+): { entry: Entry; created: boolean } {
+  if (type === 'apply') return apply(cluster, target, body, options);
+  const old = read(cluster, target);
+  const scaled = options.subresource === 'scale';
+  const current = scaled ? scaleOf(target.resource, old.object) : inVersion(target, old.object);
+  const next = patched(target.resource, type, current, body);
+  if (scaled) return { entry: rescale(cluster, target, old, next, options), created: false };
+  return { entry: update(cluster, target, old, decode(target, next), options), created: false };
+}
+
+function patched({ kind, custom }: Resource, type: PatchType, current: KubeObject, body: unknown): unknown {
+  if (type === 'json') return jsonPatch(current, body);
+  if (!isFields(body)) throw badRequest('the patch must be an object');
+  if (type === 'merge') return mergePatch(current, body);
+  if (custom) {
+    const message = `the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml`;
+    throw new ApiError(415, 'UnsupportedMediaType', message);
+  }
+  return strategicMerge(kind, current, body);
+}
+
+function apply(
+  cluster: Cluster,
+  target: Target,
+  body: unknown,
+  options: WriteOptions,
+): { entry: Entry; created: boolean } {
+  const { resource, namespace, name } = target;
+  const wanted = decode(target, body);
+  if (wanted.metadata.managedFields?.length) throw badRequest('metadata.managedFields must be nil');
+  const old = cluster.store.get(resource.id, namespace, name);
+  const { resourceVersion } = wanted.metadata;
+  if (resourceVersion && resourceVersion !== old?.object.metadata.resourceVersion) throw conflict(resource, name);
+  const named = { ...wanted, metadata: { ...wanted.metadata, name } };
+  const live = old && inVersion(target, old.object);
+  const next = applied(live, named, options, options.force === true);
+  if (old) return { entry: update(cluster, target, old, decode(target, next), options, true), created: false };
+  if (namespace) checkNamespace(cluster, target, name);
+  const metadata = newMetadata(next.metadata, namespace, name);
+  const { status: _, ...withoutStatus } = next;
+  const fresh = { ...(resource.status ? withoutStatus : next), metadata };
+  return { entry: insert(cluster, resource, fresh as KubeObject, options), created: true };
+}
+
+function update(
+  cluster: Cluster,
+  { resource, name, version }: Target,
+  old: Entry,
+  wanted: KubeObject,
+  options: WriteOptions,
+  managersKnown = false,
+): Entry {
+  const { uid, resourceVersion } = wanted.metadata;
+  const before = old.object.metadata;
+  if (uid && uid !== before.uid) throw conflict(resource, name, uidMismatch(uid, before.uid));
+  if (resourceVersion && resourceVersion !== before.resourceVersion) throw conflict(resource, name);
+
+  const current = inVersion({ resource, version }, old.object);
+  const metadata = updatedMetadata(before, wanted.metadata);
+  const spoken = carried(resource, current, { ...wanted, metadata }, options.subresource);
+  const next = withDefaults(cluster.store, resource, spoken, current);
+  const causes = validate(resource, next, current);
+  if (causes.length > 0) throw invalid(resource, name, causes);
+
+  const managedFields = managersKnown ? wanted.metadata.managedFields : managersAfterUpdate(current, next, options);
+  if (managedFields) next.metadata = { ...next.metadata, managedFields };
+  const changed = !equal(content(current), content(next));
+  if (resource.generation && changed && options.subresource !== 'status') {
+    next.metadata = { ...next.metadata, generation: (before.generation ?? 0) + 1 };
+  }
+  if (equal(current, next)) return old;
+  const saved = save(cluster, resource, next, options);
+  const finalized = before.finalizers?.length && !next.metadata.finalizers?.length;
+  if (!options.dryRun && next.metadata.deletionTimestamp && finalized) return cluster.store.remove(saved);
+  return saved;
+}
+
+/** The part of an object whose changes count in `metadata.generation`. */
+function content({ metadata: _, status: __, ...rest }: KubeObject): Fields {
+  return rest;
+}
+
+/** Each endpoint changes its own part: the object all but its status, `/status` only that. */
+function carried(resource: Resource, old: KubeObject, wanted: KubeObject, subresource?: string): KubeObject {
+  if (!resource.status) return wanted;
+  if (subresource === 'status') return { ...old, status: wanted.status };
+  const { status: _, ...rest } = wanted;
+  return (old.status === undefined ? rest : { ...rest, status: old.status }) as KubeObject;
+}
+
+function updatedMetadata(old: Metadata, wanted: Metadata): Metadata {
+  const { labels: _, annotations: __, ownerReferences: ___, finalizers: ____, ...kept } = old;
+  const { labels, annotations, ownerReferences, finalizers } = wanted;
+  return {
+    ...kept,
+    ...(labels && Object.keys(labels).length > 0 ? { labels } : {}),
+    ...(annotations && Object.keys(annotations).length > 0 ? { annotations } : {}),
+    ...(ownerReferences?.length ? { ownerReferences } : {}),
+    ...(finalizers?.length ? { finalizers } : {}),
+  };
+}
+
+/** Stores an object under the version that its resource is kept in. A dry run only makes up the entry. */
+function save({ store, registry }: Cluster, resource: Resource, object: KubeObject, { dryRun }: WriteOptions): Entry {
+  const stored = inVersion({ resource, version: resource.versions[0]! }, object);
+  if (dryRun) return { id: resource.id, object: stored, json: JSON.stringify(stored), version: store.version() };
+  const entry = store.put(resource.id, stored);
+  if (resource.id === definitions) registry.register(entry.object);
+  return entry;
+}
+
+const definitions = 'customresourcedefinitions.apiextensions.k8s.io';
+
+/** A definition is served as soon as it is stored, so it is born established. */
+function established(resource: Resource, object: KubeObject): KubeObject {
+  if (resource.id !== definitions) return object;
+  const spec = object.spec as Fields;
+  const lastTransitionTime = timestamp();
+  const conditions = ['NamesAccepted', 'Established'].map((type) => {
+    return { type, status: 'True', reason: type, message: '', lastTransitionTime };
+  });
+  return { ...object, status: { conditions, acceptedNames: spec.names, storedVersions: [] } };
+}
+
+/** `Scale` of autoscaling/v1. */
+export function scaleOf(resource: Resource, object: KubeObject): KubeObject {
+  const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata;
+  const spec = object.spec as { replicas?: number; selector?: { matchLabels?: Record<string, string> } };
+  const status = object.status as { replicas?: number } | undefined;
+  const selector = Object.entries(spec.selector?.matchLabels ?? {}).map(([key, value]) => `${key}=${value}`);
+  if (!resource.scale) throw notFound(resource, name);
+  return {
+    apiVersion: 'autoscaling/v1',
+    kind: 'Scale',
+    metadata: { name, ...(namespace ? { namespace } : {}), uid, resourceVersion, creationTimestamp },
+    spec: { replicas: spec.replicas ?? 0 },
+    status: { replicas: status?.replicas ?? 0, selector: selector.join(',') },
+  };
+}
+
+function rescale(cluster: Cluster, target: Target, old: Entry, body: unknown, options: WriteOptions): Entry {
+  const scale = isFields(body) && isFields(body.spec) ? body.spec.replicas : undefined;
+  const metadata = isFields(body) && isFields(body.metadata) ? body.metadata : {};
+  if (!target.resource.scale) throw notFound(target.resource, target.name);
+  if (!Number.isInteger(scale)) throw badRequest('spec.replicas must be an integer');
+  const current = inVersion(target, old.object);
+  const resourceVersion = String(metadata.resourceVersion ?? '');
+  const wanted = {
+    ...current,
+    metadata: { ...current.metadata, resourceVersion },
+    spec: { ...(current.spec as Fields), replicas: scale },
+  };
+  return update(cluster, target, old, wanted, options);
+}
+
+/** Checks that a body is an object of this kind whose fields have the types that the kind gives them. */
+function decode({ resource, version, namespace }: Omit<Target, 'name'>, body: unknown): KubeObject {
+  if (!isFields(body)) throw badRequest('the body of the request must be an object');
+  const { apiVersion = groupVersion(resource, version), kind = resource.kind, metadata = {}, ...rest } = body;
+  if (apiVersion !== groupVersion(resource, version)) {
+    const expected = groupVersion(resource, version);
+    throw badRequest(
+      `the API version in the data (${String(apiVersion)}) does not match the expected API version (${expected})`,
+    );
+  }
+  if (kind !== resource.kind) {
+    throw badRequest(`the kind in the data (${String(kind)}) does not match the expected kind (${resource.kind})`);
+  }
+  const object = withoutNulls({ apiVersion, kind, metadata, ...rest }) as KubeObject;
+  checkTypes(resource, object);
+  const given = object.metadata.namespace;
+  if (given && given !== namespace) {
+    throw badRequest(
+      `the namespace of the provided object does not match the namespace sent on the request (${given}, ${namespace})`,
+    );
+  }
+  return object;
+}
+
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (!isFields(value)) return value;
+  const kept: Fields = {};
+  for (const key in value) if (value[key] !== null) kept[key] = withoutNulls(value[key]);
+  return kept;
+}
+
+function uidMismatch(wanted: string, actual: string): string {
+  return `Precondition failed: UID in precondition: ${wanted}, UID in object meta: ${actual}`;
+}
+
+/**
+ * Deletes an object, or marks it where somebody must act first: a finalizer's owner, a pod's kubelet, a namespace's
+ * clearing. Dependants go by the garbage collector, or are freed at once under propagationPolicy Orphan.
+ */
+export function remove(cluster: Cluster, target: Target, options: DeleteOptions = {}): { entry: Entry; gone: boolean } {
+  const { resource, name } = target;
+  const entry = read(cluster, target);
+  const { uid, resourceVersion } = entry.object.metadata;
+  const wanted = options.preconditions ?? {};
+  if (wanted.uid !== undefined && wanted.uid !== uid) throw conflict(resource, name, uidMismatch(wanted.uid, uid));
+  if (wanted.resourceVersion !== undefined && wanted.resourceVersion !== resourceVersion) {
+    const why = `Precondition failed: ResourceVersion in precondition: ${wanted.resourceVersion}, ResourceVersion in object meta: ${resourceVersion}`;
+    throw conflict(resource, name, why);
+  }
+  if (options.propagationPolicy === 'Orphan') orphan(cluster, uid);
+  return removeEntry(cluster, resource, entry, options.gracePeriodSeconds);
+}
+
+export function removeEntry(
+  { store, registry }: Cluster,
+  resource: Resource,
+  entry: Entry,
+  gracePeriodSeconds?: number,
+): { entry: Entry; gone: boolean } {
+  const { object } = entry;
+  const { metadata } = object;
+  const graceful = resource.id === 'pods' && gracePeriodSeconds !== 0 && isFields(object.spec) && object.spec.nodeName;
+  const space = resource.id === 'namespaces';
+  if (!graceful && !space && !metadata.finalizers?.length) {
+    if (resource.id === definitions) {
+      for (const instance of store.list(metadata.name)) store.remove(instance);
+      registry.unregister(object);
+    }
+    return { entry: store.remove(entry), gone: true };
+  }
+  if (metadata.deletionTimestamp) return { entry, gone: false };
+  const grace = graceful ? { deletionGracePeriodSeconds: gracePeriodSeconds ?? 30 } : {};
+  const marked: KubeObject = { ...object, metadata: { ...metadata, deletionTimestamp: timestamp(), ...grace } };
+  if (space) marked.status = { ...(isFields(object.status) ? object.status : {}), phase: 'Terminating' };
+  return { entry: store.put(resource.id, marked), gone: false };
+}
+
+function orphan({ store }: Cluster, ownerUid: string): void {
+  for (const { id, object } of store.dependants(ownerUid)) {
+    const ownerReferences = object.metadata.ownerReferences?.filter(({ uid }) => uid !== ownerUid) ?? [];
+    const { ownerReferences: _, ...metadata } = object.metadata;
+    const freed = ownerReferences.length > 0 ? { ...metadata, ownerReferences } : metadata;
+    store.put(id, { ...object, metadata: freed });
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * The stand-in for Linkerd's SMI adaptor 0.2.7: keeps one ServiceProfile for each root Service, whose dstOverrides are
+ * the TrafficSplit's backends. Deleting a split empties them; the ServiceProfile stays. A split that is deleted while
+ * the adaptor is down is never heard of: its last weights stay in force.
+ */
+
+import * as api from '../api.ts';
+import { managersAfterUpdate } from '../apply.ts';
+import { equal, type KubeObject, type ServiceProfile, type TrafficSplit } from '../objects.ts';
+import type { Controller, ControllerContext } from './controller.ts';
+import { createQueue } from './queue.ts';
+
+export type Adaptor = {
+  /** Milliseconds from a change of a split to the ServiceProfile. */
+  lagMs: number;
+  /** How many splits it takes in a second; 0: any number. */
+  perSecond: number;
+  /** While true it does nothing; when it comes up again it takes all splits that are there. */
+  down: boolean;
+  /** Whether it takes no notice of deleted splits. */
+  forgetsDeletes: boolean;
+};
+
+export const splits = 'trafficsplits.split.smi-spec.io';
+export const profiles = 'serviceprofiles.linkerd.io';
+const skipAnnotation = 'smi.linkerd.io/skip';
+const writer = { manager: 'smi-adaptor' };
+
+export function authorityOf(service: string, namespace: string): string {
+  return `${service}.${namespace}.svc.cluster.local`;
+}
+
+export function adaptorController({ cluster, log }: ControllerContext): { controller: Controller; adaptor: Adaptor } {
+  const { store, registry } = cluster;
+  const queue = createQueue(sync, log);
+  let down = false;
+  let freeAt = 0;
+
+  const adaptor: Adaptor = {
+    lagMs: 20,
+    perSecond: 0,
+    forgetsDeletes: false,
+    get down() {
+      return down;
+    },
+    set down(value) {
+      const up = down && !value;
+      down = value;
+      if (up) takeAll();
+    },
+  };
+
+  function takeAll(): void {
+    for (const { object } of store.list(splits)) ask(object as TrafficSplit);
+  }
+
+  function ask({ metadata, spec }: TrafficSplit): void {
+    const now = Date.now();
+    freeAt = adaptor.perSecond > 0 ? Math.max(now, freeAt) + 1000 / adaptor.perSecond : now;
+    queue.add(JSON.stringify([metadata.namespace, metadata.name, spec.service]), adaptor.lagMs + (freeAt - now));
+  }
+
+  function sync(key: string): void {
+    if (down) return;
+    const [namespace, name, service] = JSON.parse(key) as [string, string, string];
+    const split = store.get(splits, namespace, name)?.object as TrafficSplit | undefined;
+    const root = split?.spec.service ?? service;
+    const profile = store.get(profiles, namespace, authorityOf(root, namespace))?.object as ServiceProfile | undefined;
+    if (profile?.metadata.annotations?.[skipAnnotation] !== undefined) return;
+    if (!split) {
+      if (!profile || adaptor.forgetsDeletes) return;
+      const { dstOverrides: _, ...spec } = profile.spec ?? {};
+      return write(profile, { ...profile, spec });
+    }
+    const dstOverrides = split.spec.backends.map((backend) => {
+      return { authority: authorityOf(backend.service, namespace), weight: String(backend.weight) };
+    });
+    if (profile) return write(profile, { ...profile, spec: { ...profile.spec, dstOverrides } });
+    const target = { resource: registry.byId(profiles), version: 'v1alpha2', namespace };
+    api.create(cluster, target, { metadata: { name: authorityOf(root, namespace) }, spec: { dstOverrides } }, writer);
+  }
+
+  function write(old: KubeObject, next: KubeObject): void {
+    if (equal(old, next)) return;
+    const managedFields = managersAfterUpdate(old, next, writer);
+    const generation = (old.metadata.generation ?? 0) + 1;
+    store.put(profiles, { ...next, metadata: { ...next.metadata, generation, managedFields } });
+  }
+
+  return {
+    adaptor,
+    controller: {
+      start: takeAll,
+      changed({ entry }) {
+        if (entry.id === splits && !down) ask(entry.object as TrafficSplit);
+      },
+      stop: () => queue.stop(),
+    },
+  };
+}

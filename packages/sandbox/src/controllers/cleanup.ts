@@ -1,0 +1,74 @@
+/** The garbage collector, and the emptying of namespaces that are being deleted. */
+import * as api from '../api.ts';
+import type { KubeObject } from '../objects.ts';
+import type { Resource } from '../resources.ts';
+import type { Entry } from '../store.ts';
+import type { Controller, ControllerContext } from './controller.ts';
+import { createQueue } from './queue.ts';
+
+export function cleanupController({ cluster, log }: ControllerContext): Controller {
+  const { store, registry } = cluster;
+  const owners = createQueue(collect, log);
+  const spaces = createQueue(empty, log);
+
+  /** Deletes what an owner that is gone leaves behind, unless another owner lives. */
+  function collect(ownerUid: string): void {
+    for (const entry of store.dependants(ownerUid)) {
+      const living = (entry.object.metadata.ownerReferences ?? []).some(
+        (reference) => reference.uid !== ownerUid && ownerOf(entry.object, reference) !== undefined,
+      );
+      if (!living) api.removeEntry(cluster, registry.byId(entry.id), entry);
+    }
+  }
+
+  function ownerOf(dependant: KubeObject, reference: { apiVersion: string; kind: string; name: string; uid: string }) {
+    const slash = reference.apiVersion.indexOf('/');
+    const group = slash < 0 ? '' : reference.apiVersion.slice(0, slash);
+    const resource = registry.all().find((one) => one.group === group && one.kind === reference.kind);
+    const namespace = resource?.namespaced ? (dependant.metadata.namespace ?? '') : '';
+    const owner = resource && store.get(resource.id, namespace, reference.name);
+    return owner?.object.metadata.uid === reference.uid ? owner : undefined;
+  }
+
+  /** Deletes all that is in a namespace, then the namespace; the last pod's end brings it back here. */
+  function empty(name: string): void {
+    const space = store.get('namespaces', '', name);
+    if (!space?.object.metadata.deletionTimestamp) return;
+    let left = 0;
+    for (const { resource, entry } of contents(name)) {
+      if (!api.removeEntry(cluster, resource, entry).gone) left++;
+    }
+    if (left === 0 && store.get('namespaces', '', name)) store.remove(store.get('namespaces', '', name)!);
+  }
+
+  function contents(namespace: string): { resource: Resource; entry: Entry }[] {
+    return registry
+      .all()
+      .filter((resource) => resource.namespaced)
+      .flatMap((resource) => store.list(resource.id, namespace).map((entry) => ({ resource, entry })));
+  }
+
+  return {
+    start() {
+      for (const resource of registry.all()) {
+        for (const { object } of store.list(resource.id)) {
+          for (const reference of object.metadata.ownerReferences ?? []) {
+            if (!ownerOf(object, reference)) owners.add(reference.uid);
+          }
+        }
+      }
+      for (const { object } of store.list('namespaces')) spaces.add(object.metadata.name);
+    },
+    changed({ type, entry }) {
+      const { metadata } = entry.object;
+      if (type === 'DELETED') owners.add(metadata.uid);
+      if (entry.id === 'namespaces' && metadata.deletionTimestamp) spaces.add(metadata.name);
+      const space = store.get('namespaces', '', metadata.namespace ?? '');
+      if (space?.object.metadata.deletionTimestamp) spaces.add(metadata.namespace!);
+    },
+    stop() {
+      owners.stop();
+      spaces.stop();
+    },
+  };
+}

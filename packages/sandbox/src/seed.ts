@@ -1,0 +1,148 @@
+/** What a new cluster holds: namespaces, its node, the mesh's resource definitions and the adaptor's workload. */
+import * as api from './api.ts';
+import { nodeName } from './controllers/pods.ts';
+import { versionInfo } from './discovery.ts';
+import type { Schema } from './schema.ts';
+
+const options: api.WriteOptions = { manager: 'sandbox' };
+const adaptorNamespace = 'linkerd-smi';
+
+/** Creates what is missing, so that a cluster whose first start was cut short is completed by the next. */
+export function seedCluster(cluster: api.Cluster): void {
+  for (const name of ['kube-system', 'kube-public', 'default', adaptorNamespace]) {
+    ensure(cluster, 'namespaces', '', { metadata: { name } });
+  }
+  ensure(cluster, 'nodes', '', { metadata: { name: nodeName, labels: { 'kubernetes.io/hostname': nodeName } } });
+  const node = cluster.store.get('nodes', '', nodeName)!.object;
+  if (!node.status) cluster.store.put('nodes', { ...node, status: nodeStatus });
+  for (const definition of [trafficSplits, serviceProfiles]) {
+    ensure(cluster, 'customresourcedefinitions.apiextensions.k8s.io', '', definition);
+  }
+  ensure(cluster, 'deployments.apps', adaptorNamespace, adaptorWorkload);
+}
+
+function ensure(
+  cluster: api.Cluster,
+  id: string,
+  namespace: string,
+  body: { metadata: { name: string; labels?: Record<string, string> }; [field: string]: unknown },
+): void {
+  if (cluster.store.get(id, namespace, body.metadata.name)) return;
+  const resource = cluster.registry.byId(id);
+  api.create(cluster, { resource, version: resource.versions[0]!, namespace }, body, options);
+}
+
+const nodeStatus = {
+  capacity: { cpu: '1000', memory: '1000Gi', pods: '10000' },
+  allocatable: { cpu: '1000', memory: '1000Gi', pods: '10000' },
+  conditions: [{ type: 'Ready', status: 'True', reason: 'KubeletReady' }],
+  nodeInfo: { kubeletVersion: versionInfo.gitVersion },
+};
+
+/** As the adaptor's own chart 1.0 defines it. */
+const trafficSplits = {
+  metadata: { name: 'trafficsplits.split.smi-spec.io', labels: { 'linkerd.io/extension': 'smi' } },
+  spec: {
+    group: 'split.smi-spec.io',
+    scope: 'Namespaced',
+    names: {
+      kind: 'TrafficSplit',
+      listKind: 'TrafficSplitList',
+      plural: 'trafficsplits',
+      singular: 'trafficsplit',
+      shortNames: ['ts'],
+    },
+    versions: [
+      splitVersion('v1alpha1', true, { 'x-kubernetes-int-or-string': true }),
+      splitVersion('v1alpha2', false, { type: 'number' }),
+    ],
+  },
+};
+
+function splitVersion(name: string, storage: boolean, weight: Schema) {
+  const backend = {
+    type: 'object',
+    required: ['service', 'weight'],
+    properties: { service: { type: 'string' }, weight },
+  };
+  const spec = {
+    type: 'object',
+    required: ['service', 'backends'],
+    properties: { service: { type: 'string' }, backends: { type: 'array', items: backend } },
+  };
+  const additionalPrinterColumns = [
+    { name: 'Service', type: 'string', jsonPath: '.spec.service', description: 'The apex service of this split.' },
+    { name: 'Backends', type: 'string', jsonPath: '.spec.backends[*].service' },
+    { name: 'Weights', type: 'string', jsonPath: '.spec.backends[*].weight' },
+  ];
+  return {
+    name,
+    served: true,
+    storage,
+    additionalPrinterColumns,
+    schema: { openAPIV3Schema: { type: 'object', properties: { spec } } },
+  };
+}
+
+/** The part of Linkerd's ServiceProfile that a traffic split touches; its other fields are kept as they come. */
+const serviceProfiles = {
+  metadata: { name: 'serviceprofiles.linkerd.io' },
+  spec: {
+    group: 'linkerd.io',
+    scope: 'Namespaced',
+    names: {
+      kind: 'ServiceProfile',
+      listKind: 'ServiceProfileList',
+      plural: 'serviceprofiles',
+      singular: 'serviceprofile',
+      shortNames: ['sp'],
+    },
+    versions: [
+      {
+        name: 'v1alpha2',
+        served: true,
+        storage: true,
+        additionalPrinterColumns: [
+          { name: 'Destinations', type: 'string', jsonPath: '.spec.dstOverrides[*].authority' },
+          { name: 'Weights', type: 'string', jsonPath: '.spec.dstOverrides[*].weight' },
+        ],
+        schema: {
+          openAPIV3Schema: {
+            type: 'object',
+            properties: {
+              spec: {
+                type: 'object',
+                'x-kubernetes-preserve-unknown-fields': true,
+                properties: {
+                  dstOverrides: {
+                    type: 'array',
+                    items: {
+                      type: 'object',
+                      required: ['authority', 'weight'],
+                      properties: { authority: { type: 'string' }, weight: { 'x-kubernetes-int-or-string': true } },
+                    },
+                  },
+                },
+              },
+            },
+          },
+        },
+      },
+    ],
+  },
+};
+
+const adaptorLabels = { 'linkerd.io/extension': 'smi', component: 'smi-adaptor' };
+
+/** By this workload a control plane sees that an SMI adaptor serves the cluster; the sandbox itself does its work. */
+const adaptorWorkload = {
+  metadata: { name: 'smi-adaptor', labels: adaptorLabels },
+  spec: {
+    replicas: 1,
+    selector: { matchLabels: adaptorLabels },
+    template: {
+      metadata: { labels: adaptorLabels },
+      spec: { containers: [{ name: 'smi-adaptor', image: 'cr.l5d.io/linkerd/smi-adaptor:v0.2.7' }] },
+    },
+  },
+};
