@@ -1,7 +1,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ServerHttp2Stream } from 'node:http2';
-import { ApiError, badRequest, type Status } from './errors.ts';
+import { ApiError, badRequest, type Status, unsupportedMediaType } from './errors.ts';
 
 /** HTTP/1.1, or HTTP/2 behind the same face; only then is there a stream. */
 export type Request = IncomingMessage;
@@ -22,6 +22,10 @@ export async function readBody(request: Request): Promise<unknown> {
     chunks.push(chunk);
   }
   if (size === 0) return undefined;
+  const type = request.headers['content-type'] ?? '';
+  if (type.includes('protobuf') || type.includes('cbor')) {
+    throw unsupportedMediaType(`the sandbox reads JSON only, not ${type}; kubectl apply sends JSON`);
+  }
   try {
     return JSON.parse(Buffer.concat(chunks).toString());
   } catch (cause) {

@@ -31,8 +31,10 @@ export function podController({ cluster: { store }, faults, log }: ControllerCon
     if (pod.metadata.deletionTimestamp) return end(key, entry);
     if (!pod.spec.nodeName) return schedule(key, pod);
     const plan = plans.get(pod.metadata.uid) ?? planFor(key, pod);
-    if (Date.now() < plan.dueAt) return;
-    proceed(key, pod, plan);
+    const leftMs = plan.dueAt - Date.now();
+    if (leftMs <= 0) proceed(key, pod, plan);
+    // Timers fire a little early now and then.
+    else if (leftMs < 10) queue.add(key, leftMs);
   }
 
   function schedule(key: string, pod: Pod): void {
