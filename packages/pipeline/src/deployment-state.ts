@@ -188,8 +188,6 @@ export type DeploymentEvent = { at: string } & (
 
 export type DeploymentState = {
   stateVersion: 1;
-  /** Number of the newest event that is folded into this state; set by the database when it stores the state. */
-  lastEvent: number;
   id: string;
   /** Value of `armory-pod-template-hash` for the new version. */
   hash: string;
@@ -246,7 +244,6 @@ export function initialState(id: string, hash: string, plan: DeploymentPlan): De
   const outline = outlineOf(plan);
   return {
     stateVersion: 1,
-    lastEvent: 0,
     id,
     hash,
     outline,

@@ -19,8 +19,6 @@ export const finalPipelineStatuses = ['SUCCEEDED', 'FAILED', 'CANCELLED'] as con
 
 export type PipelineState = {
   stateVersion: 1;
-  /** Number of the newest event that is folded into this state; set by the database when it stores the state. */
-  lastEvent: number;
   status: 'RUNNING' | FinalStatus;
   cancelledBy: string | null;
   /** By deployment id. `started`: it was told to begin. */
@@ -40,7 +38,6 @@ export type PipelineEffect =
 export function initialPipelineState(deployments: { id: string; target: string }[]): PipelineState {
   return {
     stateVersion: 1,
-    lastEvent: 0,
     status: 'RUNNING',
     cancelledBy: null,
     targets: Object.fromEntries(deployments.map(({ id, target }) => [id, { target, started: false, ended: null }])),

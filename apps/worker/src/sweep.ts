@@ -1,0 +1,77 @@
+import type { Database } from '@cdaas/control-plane/db.ts';
+import {
+  claimDue,
+  claimDuePipelines,
+  type DrivenDeployment,
+  type DrivenPipeline,
+} from '@cdaas/control-plane/ownership.ts';
+import type { Logger } from 'pino';
+
+/**
+ * The query that takes due and orphaned rows, every 250 ms and whenever a wake-up arrives. Postgres is the truth: with
+ * every wake-up lost, a row is taken at most 250 ms late.
+ */
+export type Sweep = { now(): Promise<void>; close(): Promise<void> };
+
+export type SweepDeps = {
+  db: Database;
+  workerId: number;
+  log: Logger;
+  own(row: DrivenDeployment): void;
+  wake(deploymentId: string): void;
+  pipeline(row: DrivenPipeline): Promise<void>;
+  refresh(): Promise<void>;
+};
+
+const everyMs = 250;
+const refreshEveryMs = 1000;
+/** Few at a time, or the first of several workers takes everything. */
+const rowsAtOnce = 16;
+
+export function createSweep(deps: SweepDeps): Sweep {
+  let closed = false;
+  let running: Promise<void> | null = null;
+  let again = false;
+  let refreshedAt = 0;
+
+  const once = async (): Promise<void> => {
+    for (let more = true; more && !closed; ) {
+      const pipelines = await claimDuePipelines(deps.db, deps.workerId, rowsAtOnce);
+      for (const row of pipelines) await deps.pipeline(row);
+      const { taken, news } = await claimDue(deps.db, deps.workerId, rowsAtOnce);
+      for (const row of taken) deps.own(row);
+      for (const { id } of news) deps.wake(id);
+      more = pipelines.length === rowsAtOnce || taken.length === rowsAtOnce;
+    }
+    if (Date.now() - refreshedAt < refreshEveryMs || closed) return;
+    refreshedAt = Date.now();
+    await deps.refresh();
+  };
+
+  const now = (): Promise<void> => {
+    if (closed) return Promise.resolve();
+    if (running) {
+      again = true;
+      return running;
+    }
+    running = once()
+      .catch((err) => deps.log.error({ err }, 'taking due work failed'))
+      .finally(() => {
+        running = null;
+        if (!again) return;
+        again = false;
+        void now();
+      });
+    return running;
+  };
+
+  const timer = setInterval(() => void now(), everyMs);
+  return {
+    now,
+    async close() {
+      closed = true;
+      clearInterval(timer);
+      await running;
+    },
+  };
+}

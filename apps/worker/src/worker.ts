@@ -1,0 +1,56 @@
+import { createEngine } from '@cdaas/control-plane/advance-deployment.ts';
+import { advancePipeline } from '@cdaas/control-plane/advance-pipeline.ts';
+import { createClusterLoader } from '@cdaas/control-plane/cluster-access.ts';
+import { type Database, instanceId } from '@cdaas/control-plane/db.ts';
+import { createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts';
+import type { Vault } from '@cdaas/control-plane/encryption.ts';
+import type { Outbound } from '@cdaas/control-plane/outbound.ts';
+import { holdWorkerLock } from '@cdaas/control-plane/ownership.ts';
+import type { WakeQueue } from '@cdaas/control-plane/queue.ts';
+import { createCommitter } from '@cdaas/control-plane/transitions.ts';
+import { createWatches } from '@cdaas/control-plane/watches.ts';
+import type { Logger } from 'pino';
+import { createSweep } from './sweep.ts';
+
+/** `db` is open under the role cdaas_worker. Who made db and queue closes them, after the worker. */
+export type WorkerDeps = { db: Database; queue: WakeQueue; vault: Vault; outbound: Outbound; log: Logger };
+
+export type Worker = { workerId: number; close(): Promise<void> };
+
+/** Starts a worker: it takes due pipelines and deployments, drives them, and watches their clusters. */
+export async function startWorker({ db, queue, vault, outbound, log }: WorkerDeps): Promise<Worker> {
+  const lock = await holdWorkerLock(db, { onLost: () => log.warn('the liveness lock was lost and is taken again') });
+  const { workerId } = lock;
+  const clients = createKubeClients(createClusterLoader({ db, vault }), outbound);
+  const committer = createCommitter(db);
+  const wake = (id: string) => engine.wake(id);
+  const watches = createWatches({ db, clients, queue, workerId, log, wake });
+  const instance = await instanceId(db);
+  const engine = createEngine({ db, committer, clients, vault, watches, workerId, instance, clock: db.clock, log });
+  const sweep = createSweep({
+    db,
+    workerId,
+    log,
+    own: engine.own,
+    wake,
+    pipeline: (row) => advancePipeline({ db, clock: db.clock, queue, workerId, wake }, row),
+    refresh: () => watches.refresh(),
+  });
+  await queue.consume(workerId, async ({ kind, id }) => {
+    if (kind === 'deployment' && engine.owns(id)) engine.wake(id);
+    else await sweep.now();
+  });
+  log.info({ workerId }, 'worker started');
+  return {
+    workerId,
+    async close() {
+      await sweep.close();
+      await engine.close();
+      await watches.close();
+      await committer.close();
+      await clients.close();
+      await lock.close();
+      log.info({ workerId }, 'worker stopped');
+    },
+  };
+}

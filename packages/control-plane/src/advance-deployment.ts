@@ -1,0 +1,381 @@
+import { decideDeployment } from '@cdaas/pipeline/deployment-machine.ts';
+import type { DeploymentEvent, DeploymentState, Slot } from '@cdaas/pipeline/deployment-state.ts';
+import { isFinal } from '@cdaas/pipeline/deployment-state.ts';
+import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
+import { narrate } from '@cdaas/pipeline/narrate.ts';
+import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
+import { refOf } from '@cdaas/pipeline/render.ts';
+import type { Logger } from 'pino';
+import { claimsOf } from './claims.ts';
+import type { Clock } from './context.ts';
+import { type Database, scoped } from './db.ts';
+import { type Original, performEffect } from './drivers/effects.ts';
+import type { KubeClients } from './drivers/kube-clients.ts';
+import type { Vault } from './encryption.ts';
+import { type DrivenDeployment, loadOwned, type StoredEvent } from './ownership.ts';
+import type { Committer, OwnedChange, Transition } from './transitions.ts';
+import type { Watches } from './watches.ts';
+
+/**
+ * Drives the deployments that this worker owns (design.md, "Driving"). For each, one loop:
+ *
+ *   fold news -> decide -> commit (outcome of one effect and intent of the next, one transition) -> perform -> outcome …
+ *
+ * An intent is committed before its request is sent. A commit that loses its compare-and-set was overtaken by news or by
+ * another owner: the row is loaded again, news is folded first, then the outcome is decided anew; if the row is no longer
+ * ours, the loop ends and nothing more is sent. A crash anywhere leaves a row that another worker takes over; it treats
+ * the effect in flight as lost, so that the cluster is read before anything is sent again.
+ */
+
+export type Engine = {
+  /** Begins to drive a row that was just claimed. */
+  own(row: DrivenDeployment): void;
+  /** There is news for a deployment that this worker owns. */
+  wake(deploymentId: string): void;
+  owns(deploymentId: string): boolean;
+  /** Stops driving; effects in flight are let finish, nothing new is sent. */
+  close(): Promise<void>;
+};
+
+export type EngineDeps = {
+  db: Database;
+  committer: Committer;
+  clients: KubeClients;
+  vault: Vault;
+  watches: Watches;
+  workerId: number;
+  /** The control plane's own id, as on cluster objects. */
+  instance: string;
+  clock: Clock;
+  log: Logger;
+};
+
+/** A wait longer than this releases the row: the sweep takes it up again when its time comes. */
+const longWaitMs = 60_000;
+
+type Drive = {
+  row: Omit<DrivenDeployment, 'state' | 'news' | 'plan'>;
+  /** False once the row was let go: done, or a long wait. */
+  owned: boolean;
+  state: DeploymentState;
+  plan: DeploymentPlan;
+  cluster: { uid: string; meshConfirmation: 'linkerd-smi' | 'stored' };
+  news: StoredEvent[];
+  /** Ends the current wait early. */
+  poke: () => void;
+  poked: boolean;
+  /** Key of the last effect that this worker performed. */
+  performed: string | null;
+  log: Logger;
+};
+
+type Own = { event: DeploymentEvent; originals?: Original[] };
+
+export function createEngine(deps: EngineDeps): Engine {
+  const drives = new Map<string, { drive: Drive | null; done: Promise<void>; pokedEarly: boolean }>();
+  let closing = false;
+
+  const own = (row: DrivenDeployment): void => {
+    if (closing) return;
+    const known = drives.get(row.id);
+    if (known) {
+      wake(row.id);
+      return;
+    }
+    const entry = { drive: null as Drive | null, done: Promise.resolve(), pokedEarly: false };
+    drives.set(row.id, entry);
+    const log = deps.log.child({
+      deploymentId: row.id,
+      pipelineId: row.pipelineId,
+      organisationId: row.organisationId,
+    });
+    entry.done = (async () => {
+      try {
+        const drive = await open(deps, row, log);
+        entry.drive = drive;
+        drive.poked = entry.pokedEarly;
+        await run(deps, drive, () => closing);
+      } catch (err) {
+        // The row stays ours on paper and is overdue in 20 s at most; whoever takes it then starts from what is stored.
+        log.error({ err }, 'driving a deployment failed');
+      } finally {
+        drives.delete(row.id);
+      }
+    })();
+  };
+
+  const wake = (id: string): void => {
+    const entry = drives.get(id);
+    if (!entry) return;
+    if (!entry.drive) {
+      entry.pokedEarly = true;
+      return;
+    }
+    entry.drive.poked = true;
+    entry.drive.poke();
+  };
+
+  return {
+    own,
+    wake,
+    owns: (id) => drives.has(id),
+    async close() {
+      closing = true;
+      for (const { drive } of drives.values()) drive?.poke();
+      await Promise.all([...drives.values()].map(({ done }) => done));
+    },
+  };
+}
+
+async function open(deps: EngineDeps, row: DrivenDeployment, log: Logger): Promise<Drive> {
+  const { state, news, plan: sealed, ...rest } = row;
+  const at = { table: 'deployment', row: row.id, field: 'plan' };
+  const plan = (await deps.vault.decryptJson(row.organisationId, at, sealed)) as DeploymentPlan;
+  const cluster = await scoped(deps.db, row, (tx) => tx.cluster.findUnique({ where: { id: row.clusterId } }));
+  return {
+    row: rest,
+    owned: true,
+    state: state as unknown as DeploymentState,
+    plan,
+    cluster: {
+      uid: cluster?.clusterUid ?? '',
+      meshConfirmation: cluster?.meshConfirmation === 'linkerd-smi' ? 'linkerd-smi' : 'stored',
+    },
+    news,
+    poke: () => {},
+    poked: false,
+    performed: null,
+    log,
+  };
+}
+
+async function run(deps: EngineDeps, drive: Drive, closing: () => boolean): Promise<void> {
+  const now = () => deps.clock.now();
+  let own: Own[] = openingEvents(drive, now());
+  for (;;) {
+    if (own.length > 0 || drive.news.length > 0) {
+      if (!(await commit(deps, drive, own))) return;
+      own = [];
+    }
+    const { state } = drive;
+    if (isFinal(state.status) || !drive.owned) return;
+    if (state.effect !== null && state.effect.key !== drive.performed) {
+      if (closing()) return;
+      drive.performed = state.effect.key;
+      const performed = await perform(deps, drive);
+      if (performed === null) return;
+      own = [performed];
+      continue;
+    }
+    if (drive.poked) {
+      drive.poked = false;
+      if (!(await reload(deps, drive))) return;
+      continue;
+    }
+    if (closing()) return;
+    const due = state.wakeAt === null ? Number.POSITIVE_INFINITY : Date.parse(state.wakeAt);
+    const waitMs = due - now().getTime();
+    if (waitMs <= 0) own = [{ event: { type: 'due', at: now().toISOString() } }];
+    else await sleep(drive, waitMs);
+  }
+}
+
+/** What a new owner feeds first: the start of a new run, or the loss of whatever the owner before had in flight. */
+function openingEvents(drive: Drive, now: Date): Own[] {
+  const at = now.toISOString();
+  const { state } = drive;
+  if (state.startedAt === null) return [{ event: { type: 'started', at } }];
+  if (state.effect !== null) {
+    return [{ event: { type: 'lost', at, key: state.effect.key, message: 'the worker that sent it stopped' } }];
+  }
+  return [{ event: { type: 'due', at } }];
+}
+
+function sleep(drive: Drive, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, Math.min(ms, longWaitMs));
+    function done() {
+      clearTimeout(timer);
+      drive.poke = () => {};
+      resolve();
+    }
+    drive.poke = done;
+    if (drive.poked) done();
+  });
+}
+
+/**
+ * Folds news and our own events in this order, decides, and commits it all as one transition. False: the row is no
+ * longer ours.
+ */
+async function commit(deps: EngineDeps, drive: Drive, own: Own[]): Promise<boolean> {
+  for (;;) {
+    let state = drive.state;
+    for (const { type, data, at } of drive.news) {
+      const event = { ...(data as object), type, at: at.toISOString() } as DeploymentEvent;
+      state = decideDeployment(state, event).state;
+    }
+    const events: Transition['events'] = [];
+    const originals: Original[] = [];
+    for (const { event, originals: saved } of own) {
+      const before = state;
+      state = decideDeployment(state, event).state;
+      if (saved && before.at === 'P.survey') originals.push(...saved);
+      const { type, at, ...data } = event;
+      if (!isTold(before, event, state)) continue;
+      events.push({ type, data, at: new Date(at), message: narrate(before, event, state) });
+    }
+    const release = isLongWait(state, deps.clock.now());
+    const outcome = await deps.committer.commit({
+      id: drive.row.id,
+      version: drive.row.version,
+      owner: deps.workerId,
+      state,
+      status: state.status,
+      phase: state.at.split('.')[0] ?? null,
+      wakeAt: state.wakeAt === null ? null : new Date(state.wakeAt),
+      done: isFinal(state.status),
+      ...(state.startedAt === null ? {} : { startedAt: new Date(state.startedAt) }),
+      ...(state.completedAt === null ? {} : { completedAt: new Date(state.completedAt) }),
+      release,
+      events,
+      owned: await ownedChanges(deps, drive, state, originals),
+      ...(drive.state.startedAt === null && state.startedAt !== null
+        ? { claims: claimsOf(drive.plan, drive.cluster.uid) }
+        : {}),
+      freeClaims: isFinal(state.status),
+    });
+    if (outcome.won) {
+      drive.news = [];
+      drive.state = state;
+      drive.row.version = outcome.version;
+      drive.owned = !release && !isFinal(state.status);
+      deps.watches.update(drive.row, drive.state);
+      return true;
+    }
+    if (outcome.refusedClaim) {
+      own = [
+        {
+          event: {
+            type: 'claimRefused',
+            at: deps.clock.now().toISOString(),
+            key: '',
+            message: claimWords(outcome.refusedClaim),
+          },
+        },
+      ];
+      continue;
+    }
+    if (!(await reload(deps, drive))) return false;
+  }
+}
+
+/** A timer that found nothing to do is no event worth keeping. */
+function isTold(before: DeploymentState, event: DeploymentEvent, after: DeploymentState): boolean {
+  return (
+    event.type !== 'due' || before.at !== after.at || before.effect !== after.effect || before.status !== after.status
+  );
+}
+
+function isLongWait(state: DeploymentState, now: Date): boolean {
+  if (state.effect !== null || isFinal(state.status)) return false;
+  return state.wakeAt === null || Date.parse(state.wakeAt) - now.getTime() > longWaitMs;
+}
+
+/** Takes the row as it is stored now, with the news in it. False: it belongs to somebody else. */
+async function reload(deps: EngineDeps, drive: Drive): Promise<boolean> {
+  const [row] = await loadOwned(deps.db, deps.workerId, [drive.row.id]);
+  if (!row) {
+    drive.log.info('another worker took this deployment over');
+    return false;
+  }
+  const { state, news, plan: _plan, ...rest } = row;
+  drive.row = rest;
+  drive.state = state as unknown as DeploymentState;
+  drive.news = news;
+  return true;
+}
+
+async function perform(deps: EngineDeps, drive: Drive): Promise<Own | null> {
+  const { row, state, plan } = drive;
+  const effect = state.effect;
+  if (effect === null) return null;
+  const now = () => deps.clock.now();
+  const client = await deps.clients.get({ ...row, clusterId: row.clusterId });
+  if (!client) {
+    const message = 'the cluster is no longer registered';
+    return { event: { type: 'unreachable', at: now().toISOString(), key: effect.key, message } };
+  }
+  const performed = await performEffect({
+    client,
+    state,
+    plan,
+    effect,
+    version: row.version,
+    instance: deps.instance,
+    meshConfirmation: drive.cluster.meshConfirmation,
+    finalAmong: (ids) => finalAmong(deps.db, ids),
+    previousForm: (slot) => previousForm(deps, drive, slot),
+    now,
+  });
+  if (performed.kind === 'superseded') {
+    drive.log.warn({ effect: effect.key }, 'a later transition wrote the object: this worker is late and stops');
+    return null;
+  }
+  return performed;
+}
+
+function claimWords(refused: {
+  kind: string;
+  namespace: string;
+  name: string;
+  sameTenant: boolean;
+  deploymentId: string | null;
+}): string {
+  const owner =
+    refused.sameTenant && refused.deploymentId !== null ? `deployment ${refused.deploymentId}` : 'another owner';
+  return `${refused.kind} ${refused.namespace}/${refused.name} is in use by ${owner}; wait until that is over`;
+}
+
+/** What this transition adds to the list of objects that the run created or will change, with their saved forms. */
+async function ownedChanges(
+  deps: EngineDeps,
+  drive: Drive,
+  state: DeploymentState,
+  originals: Original[],
+): Promise<OwnedChange[]> {
+  const changes: OwnedChange[] = [];
+  const { organisationId, id } = drive.row;
+  for (const { slot, object } of originals) {
+    const at = { table: 'owned_object', row: `${id}/${slot}`, field: 'previous' };
+    const previous = await deps.vault.encryptJson(organisationId, at, object);
+    changes.push({ ...ownedRow(state, slot), action: 'changed', previous });
+  }
+  for (const [slot, tracked] of Object.entries(state.objects) as [Slot, DeploymentState['objects'][Slot]][]) {
+    const before = drive.state.objects[slot];
+    if (tracked?.made !== 'created' || before?.made === 'created') continue;
+    const { uid, resourceVersion } = tracked;
+    changes.push({ ...ownedRow(state, slot), action: 'created', uid, resourceVersion });
+  }
+  return changes;
+}
+
+function ownedRow(state: DeploymentState, slot: Slot) {
+  const { apiVersion, kind, namespace, name } = refOf(state, slot);
+  return { slot, apiVersion, kind, namespace: namespace ?? null, name };
+}
+
+async function finalAmong(db: Database, ids: string[]): Promise<ReadonlySet<string>> {
+  const uuids = ids.filter((id) => /^[0-9a-f-]{36}$/.test(id));
+  if (uuids.length === 0) return new Set();
+  const rows = await db.prisma.deployment.findMany({ where: { id: { in: uuids }, done: true }, select: { id: true } });
+  return new Set(rows.map(({ id }) => id));
+}
+
+async function previousForm(deps: EngineDeps, drive: Drive, slot: string): Promise<KubernetesObject | undefined> {
+  const { id, organisationId } = drive.row;
+  const row = await deps.db.prisma.ownedObject.findUnique({ where: { deploymentId_slot: { deploymentId: id, slot } } });
+  if (!row?.previous) return undefined;
+  const at = { table: 'owned_object', row: `${id}/${slot}`, field: 'previous' };
+  return (await deps.vault.decryptJson(organisationId, at, row.previous)) as KubernetesObject;
+}

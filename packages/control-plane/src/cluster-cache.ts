@@ -1,0 +1,130 @@
+import type { ClusterView } from '@cdaas/pipeline/conditions.ts';
+import type { Condition } from '@cdaas/pipeline/deployment-state.ts';
+import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
+import { hashKey } from '@cdaas/pipeline/marks.ts';
+import { serviceNameLabel } from './drivers/surroundings.ts';
+
+/**
+ * What the watches of one cluster know, indexed the way conditions ask for it. Every change names the *interests* it
+ * touches, so that only the conditions that look at them are evaluated again.
+ */
+
+export type WatchedKind = 'Service' | 'EndpointSlice' | 'Pod' | 'ReplicaSet' | 'ServiceProfile';
+
+export type ClusterCache = ClusterView & {
+  /** Replaces all objects of a kind (in one namespace, where given) and answers the interests touched. */
+  replace(kind: WatchedKind, objects: KubernetesObject[], namespace?: string): Set<string>;
+  put(kind: WatchedKind, object: KubernetesObject): Set<string>;
+  remove(kind: WatchedKind, object: KubernetesObject): Set<string>;
+};
+
+/** The interests of a condition: evaluated again when one of them is touched. */
+export function interestsOf(condition: Condition): string[] {
+  const { namespace } = condition;
+  const service = (name: string) => `service/${namespace}/${name}`;
+  const pods = (hash: string) => `pods/${namespace}/${hash}`;
+  switch (condition.kind) {
+    case 'endpoints':
+    case 'starved':
+    case 'short':
+      return [service(condition.service), pods(condition.hash)];
+    case 'unpinned':
+      return [service(condition.service)];
+    case 'enough':
+      return [
+        service(condition.service),
+        pods(condition.hash),
+        service(condition.other.service),
+        pods(condition.other.hash),
+      ];
+    case 'podsReady':
+      return [pods(condition.hash)];
+    case 'gone':
+      return [`replicaset/${namespace}/${condition.replicaSet}`, pods(condition.hash)];
+    case 'mesh':
+    case 'meshDropped':
+      return [`profile/${namespace}/${condition.root}`];
+  }
+}
+
+function interestOf(kind: WatchedKind, { metadata }: KubernetesObject): string {
+  const namespace = metadata.namespace ?? '';
+  switch (kind) {
+    case 'Service':
+      return `service/${namespace}/${metadata.name}`;
+    case 'EndpointSlice':
+      return `service/${namespace}/${metadata.labels?.[serviceNameLabel] ?? ''}`;
+    case 'Pod':
+      return `pods/${namespace}/${metadata.labels?.[hashKey] ?? ''}`;
+    case 'ReplicaSet':
+      return `replicaset/${namespace}/${metadata.name}`;
+    case 'ServiceProfile':
+      return `profile/${namespace}/${metadata.name.split('.')[0]}`;
+  }
+}
+
+export function createClusterCache(): ClusterCache {
+  /** Per kind: by identity, and the identities by interest. */
+  const kinds = new Map<
+    WatchedKind,
+    { objects: Map<string, KubernetesObject>; byInterest: Map<string, Set<string>> }
+  >();
+  const table = (kind: WatchedKind) => {
+    let entry = kinds.get(kind);
+    if (!entry) {
+      entry = { objects: new Map(), byInterest: new Map() };
+      kinds.set(kind, entry);
+    }
+    return entry;
+  };
+  const identity = ({ metadata }: KubernetesObject) => `${metadata.namespace ?? ''}/${metadata.name}`;
+
+  const remove = (kind: WatchedKind, object: KubernetesObject): Set<string> => {
+    const { objects, byInterest } = table(kind);
+    const id = identity(object);
+    const known = objects.get(id);
+    if (!known) return new Set();
+    objects.delete(id);
+    const interest = interestOf(kind, known);
+    const ids = byInterest.get(interest);
+    ids?.delete(id);
+    if (ids?.size === 0) byInterest.delete(interest);
+    return new Set([interest]);
+  };
+
+  const put = (kind: WatchedKind, object: KubernetesObject): Set<string> => {
+    const touched = remove(kind, object);
+    const { objects, byInterest } = table(kind);
+    const id = identity(object);
+    const interest = interestOf(kind, object);
+    objects.set(id, object);
+    const ids = byInterest.get(interest);
+    if (ids) ids.add(id);
+    else byInterest.set(interest, new Set([id]));
+    return touched.add(interest);
+  };
+
+  const find = (kind: WatchedKind, interest: string): KubernetesObject[] => {
+    const { objects, byInterest } = table(kind);
+    return [...(byInterest.get(interest) ?? [])].flatMap((id) => objects.get(id) ?? []);
+  };
+
+  return {
+    put,
+    remove,
+    replace(kind, objects, namespace) {
+      const touched = new Set<string>();
+      for (const known of [...table(kind).objects.values()]) {
+        if (namespace !== undefined && known.metadata.namespace !== namespace) continue;
+        for (const interest of remove(kind, known)) touched.add(interest);
+      }
+      for (const object of objects) for (const interest of put(kind, object)) touched.add(interest);
+      return touched;
+    },
+    service: (namespace, name) => table('Service').objects.get(`${namespace}/${name}`),
+    endpointSlices: (namespace, service) => find('EndpointSlice', `service/${namespace}/${service}`),
+    pods: (namespace, hash) => find('Pod', `pods/${namespace}/${hash}`),
+    replicaSet: (namespace, name) => table('ReplicaSet').objects.get(`${namespace}/${name}`),
+    serviceProfile: (namespace, service) => find('ServiceProfile', `profile/${namespace}/${service}`)[0],
+  };
+}

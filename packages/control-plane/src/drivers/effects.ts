@@ -1,0 +1,188 @@
+import { evaluate } from '@cdaas/pipeline/conditions.ts';
+import type { DeploymentEvent, DeploymentState, Effect, Slot, WriteEffect } from '@cdaas/pipeline/deployment-state.ts';
+import type { KubernetesObject, ObjectRef } from '@cdaas/pipeline/kubernetes.ts';
+import { deploymentKey, fieldManager, instanceKey } from '@cdaas/pipeline/marks.ts';
+import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
+import { type Surroundings, survey } from '@cdaas/pipeline/preflight.ts';
+import { slotOfObject } from '@cdaas/pipeline/programme.ts';
+import { type ClusterWrite, factsOf, fenceVersion, refOf, renderWrite } from '@cdaas/pipeline/render.ts';
+import type { KubeClient, ResourceRef } from './kube.ts';
+import { statusMessage, statusReason, toObject } from './kube-answer.ts';
+import type { Answered, Outcome } from './kube-exchange.ts';
+import { readSurroundings, viewFor } from './surroundings.ts';
+
+/**
+ * Carries out one effect of a deployment against its cluster and says what came of it as the next event. Outcomes of
+ * the cluster are events, never exceptions; only a bug throws.
+ */
+
+/** What the engine knows of a deployment and its cluster when it performs an effect. */
+export type Performance = {
+  client: KubeClient;
+  state: DeploymentState;
+  plan: DeploymentPlan;
+  effect: Effect;
+  /** Of the row that committed the effect. */
+  version: number;
+  instance: string;
+  meshConfirmation: 'linkerd-smi' | 'stored';
+  /** Which of these deployments are over; asked for objects that stand in the way. */
+  finalAmong(deploymentIds: string[]): Promise<ReadonlySet<string>>;
+  /** The saved form of an object, for a restore. */
+  previousForm(slot: string): Promise<KubernetesObject | undefined>;
+  now(): Date;
+};
+
+/** `superseded`: a later transition of this deployment wrote the object; whoever performs this is late and must stop. */
+export type Performed = { kind: 'event'; event: DeploymentEvent; originals?: Original[] } | { kind: 'superseded' };
+
+/** An object as it was before this deployment changed anything, to be saved with the preflight's event. */
+export type Original = { slot: Slot; object: KubernetesObject };
+
+export async function performEffect(performance: Performance): Promise<Performed> {
+  const { effect } = performance;
+  switch (effect.kind) {
+    case 'survey':
+      return performSurvey(performance);
+    case 'read':
+      return performRead(performance, effect);
+    case 'check':
+      return performCheck(performance, effect);
+    case 'write':
+      return performWrite(performance, effect);
+  }
+}
+
+async function performSurvey(performance: Performance): Promise<Performed> {
+  const { client, plan, state, effect } = performance;
+  const read = await readSurroundings(client, plan, performance);
+  if (read.kind !== 'read') return failed(performance, effect.key, read);
+  const found = survey(plan, state, read.surroundings);
+  const originals = originalsOf(plan, state, read.surroundings);
+  return { kind: 'event', event: { type: 'surveyed', at: at(performance), key: effect.key, survey: found }, originals };
+}
+
+function originalsOf(plan: DeploymentPlan, state: DeploymentState, seen: Surroundings): Original[] {
+  const originals = new Map<Slot, KubernetesObject>();
+  for (const service of seen.services) {
+    if (service.metadata.name === plan.route.rootServiceName) originals.set('root', service);
+    const given = plan.route.canaryServiceGiven && service.metadata.name === plan.route.canaryServiceName;
+    if (given) originals.set('canary', service);
+  }
+  for (const [index, object] of seen.existing.entries()) {
+    if (object) originals.set(slotOfObject(state.outline, index), object);
+  }
+  return [...originals].map(([slot, object]) => ({ slot, object }));
+}
+
+async function performRead(performance: Performance, effect: Extract<Effect, { kind: 'read' }>): Promise<Performed> {
+  const { client, state, plan, instance } = performance;
+  const ref = await locate(client, refOf(state, effect.slot));
+  if (ref.kind !== 'located') return failed(performance, effect.key, ref);
+  const outcome = await client.get(ref.ref);
+  const found = { type: 'found' as const, at: at(performance), key: effect.key };
+  if (outcome.kind === 'answered' && outcome.status === 404) {
+    return { kind: 'event', event: { ...found, object: null, leftover: false } };
+  }
+  const object = outcome.kind === 'answered' && outcome.status < 300 ? toObject(outcome.body) : undefined;
+  if (!object) return failed(performance, effect.key, outcome);
+  if ((fenceVersion(object, state.id) ?? 0) > performance.version) return { kind: 'superseded' };
+  const owner = object.metadata.labels?.[deploymentKey];
+  const ours = object.metadata.annotations?.[instanceKey] === instance;
+  const leftover =
+    ours && owner !== undefined && owner !== state.id && (await performance.finalAmong([owner])).has(owner);
+  return { kind: 'event', event: { ...found, object: factsOf(object, plan.route), leftover } };
+}
+
+async function performCheck(performance: Performance, effect: Extract<Effect, { kind: 'check' }>): Promise<Performed> {
+  const view = await viewFor(performance.client, effect.condition);
+  if (view.kind !== 'read') return failed(performance, effect.key, view);
+  const { holds, detail } = evaluate(effect.condition, view.view);
+  return { kind: 'event', event: { type: 'checked', at: at(performance), key: effect.key, holds, detail } };
+}
+
+async function performWrite(performance: Performance, effect: WriteEffect): Promise<Performed> {
+  const { client, state, plan } = performance;
+  const created = effect.change.op === 'create' && effect.slot === 'canary';
+  let root: KubernetesObject | undefined;
+  if (created && !plan.route.canaryServiceGiven) {
+    const outcome = await client.get(serviceRef(plan.namespace, plan.route.rootServiceName));
+    root = outcome.kind === 'answered' && outcome.status < 300 ? toObject(outcome.body) : undefined;
+    if (!root) return failed(performance, effect.key, outcome);
+  }
+  const previous = effect.change.op === 'restore' ? await performance.previousForm(effect.slot) : undefined;
+  const mark = { instance: performance.instance, version: performance.version };
+  const write = renderWrite({ plan, state, effect, mark, root, previous });
+  const located = await locate(client, write.ref);
+  if (located.kind !== 'located') return failed(performance, effect.key, located);
+  const outcome = await send(client, located.ref, write);
+  if (outcome.kind === 'unreachable' && outcome.sent) {
+    return { kind: 'event', event: { type: 'lost', at: at(performance), key: effect.key, message: outcome.reason } };
+  }
+  if (outcome.kind === 'unreachable' || outcome.status >= 300) return failed(performance, effect.key, outcome);
+  const object = write.verb === 'delete' ? undefined : toObject(outcome.body);
+  const facts = object ? factsOf(object, plan.route) : null;
+  return { kind: 'event', event: { type: 'written', at: at(performance), key: effect.key, object: facts } };
+}
+
+function send(client: KubeClient, ref: ResourceRef, write: ClusterWrite): Promise<Outcome> {
+  switch (write.verb) {
+    case 'create':
+      return client.create(ref, write.body);
+    case 'put':
+      return client.put(ref, write.body);
+    case 'patch':
+      return client.patch(ref, write.body);
+    case 'apply':
+      return client.apply(ref, write.body, { fieldManager, force: true });
+    case 'delete':
+      return client.delete(ref, {
+        uid: write.uid,
+        resourceVersion: write.resourceVersion,
+        propagationPolicy: 'Background',
+      });
+  }
+}
+
+type Located = { kind: 'located'; ref: ResourceRef };
+
+/** Where the cluster serves an object. A kind that it does not serve is refused as its server would: 404. */
+async function locate(client: KubeClient, ref: ObjectRef): Promise<Located | Outcome> {
+  const resource = await client.findResource(ref.apiVersion, ref.kind);
+  if (resource.kind === 'found') {
+    const namespace = resource.namespaced ? ref.namespace : undefined;
+    return { kind: 'located', ref: { apiVersion: ref.apiVersion, plural: resource.plural, namespace, name: ref.name } };
+  }
+  if (resource.kind !== 'absent') return resource;
+  const message = `the cluster does not serve ${ref.kind} of ${ref.apiVersion}`;
+  return { kind: 'answered', status: 404, body: { kind: 'Status', reason: 'NotFound', message } };
+}
+
+function serviceRef(namespace: string, name: string): ResourceRef {
+  return { apiVersion: 'v1', plural: 'services', namespace, name };
+}
+
+/** The event of a call that did not succeed. */
+function failed(performance: Performance, key: string, outcome: Outcome): Performed {
+  if (outcome.kind === 'unreachable') {
+    const event = { type: 'unreachable' as const, at: at(performance), key, message: outcome.reason };
+    return { kind: 'event', event };
+  }
+  return { kind: 'event', event: refused(performance, key, outcome) };
+}
+
+function refused(performance: Performance, key: string, { status, body, retryAfterMs }: Answered): DeploymentEvent {
+  return {
+    type: 'refused',
+    at: at(performance),
+    key,
+    status,
+    reason: statusReason(body) ?? '',
+    message: statusMessage(body) || 'the cluster gave no reason',
+    ...(retryAfterMs === undefined ? {} : { retryAfterSeconds: Math.ceil(retryAfterMs / 1000) }),
+  };
+}
+
+function at(performance: Performance): string {
+  return performance.now().toISOString();
+}
