@@ -1,0 +1,64 @@
+import type { Scope } from './context.ts';
+import type { Database } from './db.ts';
+import type { NewEvent } from './transitions.ts';
+
+/**
+ * An event for a driver to fold, added by somebody who does not drive: API, owner of the watches, callback. Without `at` it
+ * happens when Postgres appends it. It is refused where the target has one of the statuses `unlessStatus`. `observed` says
+ * by which lease of a cluster's watches it was seen: refused, if another took them over since.
+ */
+export type News = {
+  type: string;
+  data: NewEvent['data'];
+  message?: string | null;
+  at?: Date;
+  unlessStatus?: string[];
+} & ({ deploymentId: string; observed?: { clusterId: string; epoch: number } } | { pipelineId: string });
+
+/** `owner`: who drives it, for the wake-up. `missing` is also what belongs to another tenant. */
+export type NewsResult =
+  | { appended: true; pipelineId: string; number: number; owner: number | null }
+  | { appended: false; reason: 'missing' | 'final' | 'status' | 'epoch'; status: string | null };
+
+/**
+ * Appends news, bumps the targets' versions and makes them due, in one transaction and one round trip.
+ *
+ * @param scope for whom the API works; null for the worker
+ * @returns one result for each, in the order given
+ */
+export async function appendNews(
+  db: Pick<Database, 'prisma'>,
+  scope: Scope | null,
+  news: readonly News[],
+): Promise<NewsResult[]> {
+  if (news.length === 0) return [];
+  type Row = {
+    pipeline_id: string;
+    number: number;
+    owner: number | null;
+    refused: 'missing' | 'final' | 'status' | 'epoch' | null;
+    status: string | null;
+  };
+  const batch = JSON.stringify(news.map(newsRow));
+  const rows = await db.prisma.$queryRaw<Row[]>`
+    select * from append_news(${scope?.organisationId ?? null}::uuid, ${scope?.tenantId ?? null}::uuid, ${batch}::jsonb)
+    order by ord`;
+  return rows.map(({ pipeline_id, number, owner, refused, status }) =>
+    refused === null
+      ? { appended: true, pipelineId: pipeline_id, number, owner }
+      : { appended: false, reason: refused, status },
+  );
+}
+
+function newsRow(news: News) {
+  const { type, data, message, at, unlessStatus } = news;
+  const target =
+    'deploymentId' in news
+      ? {
+          deployment_id: news.deploymentId,
+          cluster_id: news.observed?.clusterId,
+          epoch: news.observed?.epoch,
+        }
+      : { pipeline_id: news.pipelineId };
+  return { ...target, type, data, message, at, unless_status: unlessStatus };
+}

@@ -1,0 +1,249 @@
+import { randomInt } from 'node:crypto';
+import pg from 'pg';
+import type { Database } from './db.ts';
+import type { Prisma } from './generated/client.ts';
+
+// Who drives what (design: "Liveness", "Watches have one owner"). A worker is alive while it holds the session advisory lock
+// (7777, its id); the lock only speeds up taking over: safety is the version of the row and of the cluster's objects.
+
+const lockClass = 7777;
+const retryAfterMs = 500;
+
+/**
+ * Takes a new worker id and its lock, on a direct connection with keepalives of a few seconds, so that a machine that is
+ * gone is noticed. A lost connection is made again and the lock retaken; what others took over meanwhile is theirs.
+ *
+ * @param options.onLost called when the connection is lost, and again for each failed attempt to make it anew
+ */
+export async function holdWorkerLock(
+  db: Pick<Database, 'url'>,
+  options: { onLost?: (error: Error) => void } = {},
+): Promise<{ workerId: number; close(): Promise<void> }> {
+  let client: pg.Client | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let closed = false;
+
+  const take = async (workerId: number): Promise<boolean> => {
+    const next = new pg.Client({
+      connectionString: db.url,
+      application_name: `cdaas worker ${workerId}`,
+      keepAlive: true,
+    });
+    let lost = false;
+    const lose = (error: Error) => {
+      if (lost || closed) return;
+      lost = true;
+      options.onLost?.(error);
+      next.end().catch(() => {});
+      if (client === next) retake(workerId);
+    };
+    next.on('error', lose);
+    next.on('end', () => lose(new Error('Postgres closed the connection that holds the worker lock')));
+    await next.connect();
+    await next.query('set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3');
+    const { rows } = await next.query<{ taken: boolean }>('select pg_try_advisory_lock($1, $2) as taken', [
+      lockClass,
+      workerId,
+    ]);
+    if (!rows[0]?.taken || closed) {
+      lost = true;
+      await next.end();
+      return false;
+    }
+    client = next;
+    return true;
+  };
+  const retake = (workerId: number) => {
+    timer = setTimeout(() => {
+      take(workerId).then(
+        // Held still by the connection that was lost: until the server notices.
+        (taken) => taken || closed || retake(workerId),
+        (error: Error) => {
+          options.onLost?.(error);
+          if (!closed) retake(workerId);
+        },
+      );
+    }, retryAfterMs);
+  };
+
+  let workerId: number;
+  do workerId = randomInt(1, 2 ** 31);
+  while (!(await take(workerId)));
+  return {
+    workerId,
+    async close() {
+      closed = true;
+      clearTimeout(timer);
+      await client?.end().catch(() => {});
+    },
+  };
+}
+
+/** An event as stored. */
+export type StoredEvent = { number: number; type: string; data: Prisma.JsonValue; message: string | null; at: Date };
+
+/** A deployment as its driver needs it. `plan` is encrypted; `news` are the events that `state` does not hold yet, in order. */
+export type DrivenDeployment = {
+  id: string;
+  organisationId: string;
+  tenantId: string;
+  pipelineId: string;
+  clusterId: string;
+  target: string;
+  account: string;
+  namespace: string;
+  status: string;
+  phase: string | null;
+  done: boolean;
+  plan: Uint8Array;
+  state: Prisma.JsonValue;
+  version: number;
+  lastEvent: number;
+  wakeAt: Date | null;
+  createdAt: Date;
+  startedAt: Date | null;
+  news: StoredEvent[];
+};
+
+/** A pipeline as decidePipeline needs it. `news` are its own events that `state` does not hold yet. */
+export type DrivenPipeline = {
+  id: string;
+  organisationId: string;
+  tenantId: string;
+  application: string;
+  status: string;
+  state: Prisma.JsonValue;
+  version: number;
+  lastEvent: number;
+  wakeAt: Date | null;
+  createdAt: Date;
+  startedAt: Date | null;
+  news: StoredEvent[];
+  deployments: {
+    id: string;
+    target: string;
+    status: string;
+    phase: string | null;
+    done: boolean;
+    version: number;
+    owner: number | null;
+    completedAt: Date | null;
+  }[];
+};
+
+/**
+ * Takes deployments that somebody must look at: due without an owner, left by a worker that is gone, or 20 s overdue.
+ *
+ * @returns those taken, and beside them those that this worker drives already and that have news
+ */
+export async function claimDue(
+  db: Pick<Database, 'prisma'>,
+  workerId: number,
+  limit: number,
+): Promise<{ taken: DrivenDeployment[]; news: { id: string; version: number }[] }> {
+  const rows = await db.prisma.$queryRaw<({ taken: boolean } & DeploymentRow)[]>`
+    select * from claim_due(${workerId}::int, ${limit}::int)`;
+  return {
+    taken: rows.filter(({ taken }) => taken).map(deploymentOf),
+    news: rows.filter(({ taken }) => !taken).map(({ id, version }) => ({ id, version })),
+  };
+}
+
+/** Reads deployments again that the worker owns: after news, or after a commit that lost. One it lost to another is missing. */
+export async function loadOwned(
+  db: Pick<Database, 'prisma'>,
+  workerId: number,
+  ids: readonly string[],
+): Promise<DrivenDeployment[]> {
+  const rows = await db.prisma.$queryRaw<DeploymentRow[]>`
+    select id, version, plan, deployment from driven_deployment
+    where id = any (${[...ids]}::uuid[]) and owner = ${workerId}::int`;
+  return rows.map(deploymentOf);
+}
+
+/** Takes pipelines that somebody must look at, by the same rules. Deciding ends with advancePipeline, which lets go. */
+export async function claimDuePipelines(
+  db: Pick<Database, 'prisma'>,
+  workerId: number,
+  limit: number,
+): Promise<DrivenPipeline[]> {
+  const rows = await db.prisma.$queryRaw<PipelineRow[]>`
+    select * from claim_due_pipelines(${workerId}::int, ${limit}::int)`;
+  return rows.map(pipelineOf);
+}
+
+/** Reads a pipeline that the worker owns again, after a decision that lost; null where it is no longer the owner. */
+export async function loadPipeline(
+  db: Pick<Database, 'prisma'>,
+  workerId: number,
+  id: string,
+): Promise<DrivenPipeline | null> {
+  const [row] = await db.prisma.$queryRaw<PipelineRow[]>`
+    select id, version, pipeline from driven_pipeline where id = ${id}::uuid and owner = ${workerId}::int`;
+  return row ? pipelineOf(row) : null;
+}
+
+/** Makes the worker the owner of a cluster's watches if nobody alive is. A take-over bumps the epoch. */
+export async function takeWatchLease(
+  db: Pick<Database, 'prisma'>,
+  workerId: number,
+  clusterId: string,
+): Promise<{ owner: number; epoch: number }> {
+  const [lease] = await db.prisma.$queryRaw<{ owner: number; epoch: number }[]>`
+    select * from take_watch_lease(${workerId}::int, ${clusterId}::uuid)`;
+  if (lease === undefined) throw new Error(`no watch lease for cluster ${clusterId}`);
+  return lease;
+}
+
+/** Lets go of a cluster's watches; no worker has the id 0. */
+export async function releaseWatchLease(
+  db: Pick<Database, 'prisma'>,
+  workerId: number,
+  clusterId: string,
+): Promise<void> {
+  await db.prisma.watchLease.updateMany({ where: { clusterId, owner: workerId }, data: { owner: 0 } });
+}
+
+// Dates inside jsonb arrive as text.
+type Stored<T> = { [K in keyof T]: T[K] extends Date ? string : T[K] extends Date | null ? string | null : T[K] };
+type Dated<T> = Stored<Omit<T, 'news'>> & { news: Stored<StoredEvent>[] };
+type DeploymentRow = {
+  id: string;
+  version: number;
+  plan: Uint8Array;
+  deployment: Dated<Omit<DrivenDeployment, 'id' | 'version' | 'plan'>>;
+};
+type PipelineRow = {
+  id: string;
+  version: number;
+  pipeline: Dated<Omit<DrivenPipeline, 'id' | 'version' | 'deployments'>> & {
+    deployments: Stored<DrivenPipeline['deployments'][number]>[];
+  };
+};
+
+function deploymentOf({ id, version, plan, deployment }: DeploymentRow): DrivenDeployment {
+  return { ...deployment, ...datesOf(deployment), id, version, plan };
+}
+
+function pipelineOf({ id, version, pipeline }: PipelineRow): DrivenPipeline {
+  const deployments = pipeline.deployments.map((row) => ({ ...row, completedAt: dateOf(row.completedAt) }));
+  return { ...pipeline, ...datesOf(pipeline), id, version, deployments };
+}
+
+function datesOf(row: {
+  wakeAt: string | null;
+  createdAt: string;
+  startedAt: string | null;
+  news: Stored<StoredEvent>[];
+}) {
+  return {
+    wakeAt: dateOf(row.wakeAt),
+    createdAt: new Date(row.createdAt),
+    startedAt: dateOf(row.startedAt),
+    news: row.news.map((event) => ({ ...event, at: new Date(event.at) })),
+  };
+}
+
+function dateOf(text: string | null): Date | null {
+  return text === null ? null : new Date(text);
+}
