@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { Database, Transaction } from './db.ts';
 import { scoped } from './db.ts';
 import { newId } from './ids.ts';
-import type { Grant } from './principals.ts';
+import type { Grant } from './permissions.ts';
 import { hashClientSecret, newClientSecret } from './tokens.ts';
 
 /** Roles that every organisation has and nobody can change (spec/tenancy-and-access.md §3.1). */

@@ -1,38 +1,7 @@
-import { AppError } from '@cdaas/contract/errors.ts';
 import type { Context } from './context.ts';
 import { type Database, scoped } from './db.ts';
 import type { Outbound } from './outbound.ts';
-
-/** What a route may ask for. Grants give several at once; see `permissionsOf`. */
-export const permissions = [
-  'deployment.view',
-  'deployment.start',
-  'deployment.manage',
-  'deployment.approve',
-  'cluster.list',
-  'cluster.manage',
-] as const;
-export type Permission = (typeof permissions)[number];
-
-export type Grant = { type: string; resource: string; permission: string };
-
-const grantedBy: Record<string, readonly Permission[]> = {
-  organization: permissions,
-  tenant: permissions,
-  deployment: ['deployment.view', 'deployment.start', 'deployment.manage', 'deployment.approve', 'cluster.list'],
-  agentHub: [],
-};
-
-/**
- * The union of what grants give (spec/tenancy-and-access.md §3.2). A grant of an unknown type, resource or permission
- * gives nothing.
- */
-export function permissionsOf(grants: readonly Grant[]): ReadonlySet<Permission> {
-  const given = grants
-    .filter(({ type, permission }) => type === 'api' && permission === 'full')
-    .flatMap(({ resource }) => (Object.hasOwn(grantedBy, resource) ? (grantedBy[resource] ?? []) : []));
-  return new Set(given);
-}
+import { type Permission, permissions, permissionsOf } from './permissions.ts';
 
 /** Who a verified token says is calling. */
 export type Claims = { credentialId: string; orgId: string; tenantId: string; expiresAt: Date };
@@ -52,6 +21,8 @@ export type CallerContext = Context & {
   outbound: Outbound;
   /** Base of links in answers, without a slash at its end. */
   publicUrl: string;
+  /** How long connections may drain after traffic left a backend. */
+  drainSeconds: number;
 };
 
 /**
@@ -84,14 +55,6 @@ export async function resolvePrincipal(db: Database, claims: Claims): Promise<Pr
     tenantId,
     permissions: permissionsOf(grants),
   };
-}
-
-/** @throws AppError auth.forbidden */
-export function requirePermission(principal: Pick<Principal, 'name' | 'permissions'>, permission: Permission): void {
-  if (principal.permissions.has(permission)) return;
-  throw new AppError('auth.forbidden', 'Principal Not Authorized', {
-    hint: `${principal.name} lacks the permission ${permission}; an Organization Admin can give a role that has it.`,
-  });
 }
 
 /** A context with every permission in one tenant, for the installation's own work there. */

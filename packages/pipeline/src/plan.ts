@@ -52,7 +52,10 @@ export type TimeUnit = 'SECONDS' | 'MINUTES' | 'HOURS';
 export const secondsPerUnit: Record<TimeUnit, number> = { SECONDS: 1, MINUTES: 60, HOURS: 3600 };
 
 /** Step refs as the API shows them: `canary-step-<n>-<deployment>` for setWeight, else `canary-step-<n>`, n from 1. */
-export function stepRef(plan: Pick<DeploymentPlan, 'steps' | 'workload'>, index: number): string {
+export function stepRef(
+  plan: Pick<DeploymentPlan, 'steps'> & { workload: Pick<Workload, 'name'> },
+  index: number,
+): string {
   const step = plan.steps[index];
   return step?.kind === 'setWeight' ? `canary-step-${index + 1}-${plan.workload.name}` : `canary-step-${index + 1}`;
 }

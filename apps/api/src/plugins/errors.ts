@@ -1,4 +1,7 @@
-import { AppError, isErrorCode, toErrorBody, type Violation } from '@cdaas/contract/errors.ts';
+import { randomUUID } from 'node:crypto';
+import type { Duplex } from 'node:stream';
+import { AppError, toErrorBody } from '@cdaas/contract/errors.ts';
+import { isDatabaseUnavailable } from '@cdaas/control-plane/errors-db.ts';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { RequestInvalid, violationsOf } from './violations.ts';
 
@@ -36,7 +39,7 @@ export function toAppError(error: unknown, request: FastifyRequest): AppError {
     return AppError.ofViolations(violationsOf(error.issues, error.validationContext, request.body));
   }
   if (isFastifyError(error)) return fromFastify(error);
-  if (isDatabaseDown(error)) {
+  if (isDatabaseUnavailable(error)) {
     return new AppError('dependency.unavailable', 'The database is not available. Try again in a few seconds.', {
       retryAfterSeconds: 5,
       cause: error,
@@ -97,25 +100,16 @@ function plain(message: string): string {
   return message.replace(/(["'`]).*\1/gs, '…').slice(0, 200);
 }
 
-/** A violation that pure code produced, its code checked against the table; an unknown word is a fault of ours. */
-export function toViolation(found: { code: string; message: string } & Partial<Omit<Violation, 'code'>>): Violation {
-  if (!isErrorCode(found.code)) throw new Error(`no such error code: ${found.code}`);
-  return { ...found, code: found.code };
-}
-
-/** Connection failures of `pg` and Prisma: P1001, P1002, P1008, P1017, P2024, or SQLSTATE class 08, 53 and 57P. */
-function isDatabaseDown(error: unknown): boolean {
-  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth += 1) {
-    const code = 'code' in at ? String(at.code) : '';
-    if (/^(P1001|P1002|P1008|P1017|P2024|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND)$/.test(code)) return true;
-    if (/^(08|53|57P)/.test(code)) return true;
-    if (/^(DatabaseNotReachable|ConnectionClosed|SocketTimeout|TooManyConnections)$/.test(kindOf(at.cause)))
-      return true;
-  }
-  return false;
-}
-
-/** Driver adapters put `{ kind }` into the cause of their errors. */
-function kindOf(cause: unknown): string {
-  return typeof cause === 'object' && cause !== null && 'kind' in cause ? String(cause.kind) : '';
+/** What is not even HTTP never reaches a route; it is answered on the socket. */
+export function answerUnreadable(socket: Duplex): void {
+  if (!socket.writable || socket.destroyed) return;
+  const message = 'The request is not well-formed HTTP, or its headers are too large.';
+  const body = JSON.stringify(toErrorBody(randomUUID(), [{ code: 'request.unreadable', message }]));
+  const head = [
+    'HTTP/1.1 400 Bad Request',
+    'content-type: application/json; charset=utf-8',
+    `content-length: ${Buffer.byteLength(body)}`,
+    'connection: close',
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { permissions, permissionsOf, requirePermission } from './principals.ts';
+import { permissions, permissionsOf, requirePermission } from './permissions.ts';
 
 const api = (resource: string, permission = 'full', type = 'api') => ({ type, resource, permission });
 

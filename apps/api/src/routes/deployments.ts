@@ -1,0 +1,144 @@
+import {
+  ActionAnswer,
+  type CanaryStep,
+  DeploymentParams,
+  DeploymentView,
+  StepParams,
+} from '@cdaas/contract/deployments.ts';
+import type { StepStatus } from '@cdaas/contract/pipelines.ts';
+import {
+  approveStep,
+  type DeploymentRead,
+  getDeployment,
+  rollBackDeployment,
+} from '@cdaas/control-plane/deployments.ts';
+import type { DeploymentStatus } from '@cdaas/pipeline/deployment-state.ts';
+import { waitingFor } from '@cdaas/pipeline/narrate.ts';
+import { stepRef } from '@cdaas/pipeline/plan.ts';
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { errorAnswers, moment } from '../answers.ts';
+import { callerOf } from '../plugins/auth.ts';
+
+/** One target's run, and what people may do to it. */
+export const deploymentRoutes: FastifyPluginAsyncZod = async (app) => {
+  // Clients in use ask under either path.
+  for (const url of ['/deployments/:id', '/deploy-engine/deployments/:id']) {
+    app.get(
+      url,
+      {
+        config: { permission: 'deployment.view' },
+        schema: {
+          tags: ['deployments'],
+          summary: 'The run of one target.',
+          params: DeploymentParams,
+          response: { 200: DeploymentView, ...errorAnswers(404) },
+        },
+      },
+      async (request) => viewOf(await getDeployment(callerOf(request), request.params)),
+    );
+  }
+
+  app.post(
+    '/deployments/:id/rollback',
+    {
+      config: { permission: 'deployment.manage' },
+      schema: {
+        tags: ['deployments'],
+        summary: 'Lead all traffic back to the previous version. Refused past the point of no return.',
+        params: DeploymentParams,
+        response: { 202: ActionAnswer, ...errorAnswers(404, 409) },
+      },
+    },
+    async (request, reply) => {
+      const { id, status } = await rollBackDeployment(callerOf(request), request.params);
+      return reply.code(202).send({ id, status: shownStatus(status), phase: status });
+    },
+  );
+
+  app.post(
+    '/deployments/:id/steps/:ref/approve',
+    {
+      config: { permission: 'deployment.approve' },
+      schema: {
+        tags: ['deployments'],
+        summary: 'Approve a step that waits for it.',
+        params: StepParams,
+        response: { 202: ActionAnswer, ...errorAnswers(404, 409) },
+      },
+    },
+    async (request, reply) => {
+      const { id, status } = await approveStep(callerOf(request), request.params);
+      return reply.code(202).send({ id, status: shownStatus(status), phase: status });
+    },
+  );
+};
+
+/** Statuses as clients in use know them (design.md, "Statuses"). */
+export function shownStatus(status: DeploymentStatus): StepStatus {
+  if (status === 'WAITING') return 'NOT_STARTED';
+  if (status === 'FINISHING' || status === 'ROLLING_BACK') return 'RUNNING';
+  return status;
+}
+
+function viewOf({ id, pipelineId, state, objects, startedAt, completedAt }: DeploymentRead): DeploymentView {
+  const { outline } = state;
+  return {
+    id,
+    parentPipelineId: pipelineId,
+    application: outline.application,
+    environment: outline.target,
+    account: outline.account,
+    namespace: outline.namespace,
+    status: shownStatus(state.status),
+    phase: state.status,
+    waitingFor: waitingFor(state),
+    error: state.error,
+    warnings: state.warnings,
+    leftInCluster: state.leftInCluster,
+    startedAtIso8601: moment(startedAt),
+    completedAtIso8601: moment(completedAt),
+    kubernetes: {
+      strategy: 'canary',
+      canary: {
+        step: stepsDone(state),
+        totalSteps: state.steps.length,
+        setWeight: state.confirmed?.canary ?? state.weights?.canary ?? null,
+        steps: state.steps.map((_, index) => stepView(state, index)),
+      },
+      deployedObjects: objects.map(({ apiVersion, kind, namespace, name }) => ({
+        apiVersion,
+        kind,
+        namespace: namespace ?? '',
+        name,
+      })),
+    },
+  };
+}
+
+export function stepsDone(state: DeploymentRead['state']): number {
+  return state.steps.filter(({ status }) => status === 'SUCCEEDED').length;
+}
+
+function stepView(state: DeploymentRead['state'], index: number): CanaryStep {
+  const step = state.outline.steps[index];
+  const progress = state.steps[index];
+  if (step === undefined || progress === undefined) throw new Error(`deployment ${state.id} has no step ${index}`);
+  const before = index === 0 ? [] : [stepRef(state.outline, index - 1)];
+  const common = {
+    ref: stepRef(state.outline, index),
+    status: progress.status,
+    dependsOn: before,
+    error: progress.status === 'FAILED' ? state.error : null,
+    startedAtIso8601: moment(progress.startedAt),
+    completedAtIso8601: moment(progress.completedAt),
+  };
+  if (step.kind === 'setWeight') {
+    return { ...common, type: 'setWeight', deploymentKey: state.outline.workload.name, setWeight: step.weight };
+  }
+  const approved = progress.approvedBy === undefined ? {} : { approvedBy: progress.approvedBy };
+  const pause =
+    'untilApproved' in step
+      ? { untilApproved: true, approvalExpirationSeconds: step.approvalExpirationSeconds, ...approved }
+      : { duration: step.duration, unit: step.unit };
+  return { ...common, type: 'pause', deploymentKey: null, pause };
+}

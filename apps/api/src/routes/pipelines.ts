@@ -1,0 +1,211 @@
+import { AppError } from '@cdaas/contract/errors.ts';
+import {
+  CancelAnswer,
+  DryRunAnswer,
+  fileMediaTypes,
+  ListPipelinesQuery,
+  PipelineConfig,
+  PipelineList,
+  PipelineParams,
+  type PipelineSummary,
+  PipelineView,
+  StartAnswer,
+  StartHeaders,
+  StartQuery,
+  startMediaType,
+} from '@cdaas/contract/pipelines.ts';
+import {
+  cancelPipeline,
+  getPipeline,
+  getPipelineConfig,
+  listPipelines,
+  type PipelineRead,
+  type PipelineSummaryRead,
+} from '@cdaas/control-plane/pipelines.ts';
+import { type Checked, checkStart, type FileSource, startPipeline } from '@cdaas/control-plane/start.ts';
+import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
+import { stepRef } from '@cdaas/pipeline/plan.ts';
+import type { FastifyRequest } from 'fastify';
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { errorAnswers, moment } from '../answers.ts';
+import type { ApiDeps } from '../deps.ts';
+import { callerOf } from '../plugins/auth.ts';
+import { installTextBodies, readJson } from '../plugins/bodies.ts';
+import { shownStatus, stepsDone } from './deployments.ts';
+
+/** Starts, and what became of them. */
+export const pipelineRoutes: FastifyPluginAsyncZod<ApiDeps> = async (app, { settings }) => {
+  await app.register(async (scope) => startRoutes(scope, settings.bodyDepthLimit));
+
+  app.get(
+    '/pipelines',
+    {
+      config: { permission: 'deployment.view' },
+      schema: {
+        tags: ['pipelines'],
+        summary: 'Pipelines, newest first.',
+        querystring: ListPipelinesQuery,
+        response: { 200: PipelineList, ...errorAnswers(422) },
+      },
+    },
+    async (request) => {
+      const { pipelines, next } = await listPipelines(callerOf(request), request.query);
+      return { pipelines: pipelines.map(summaryOf), next };
+    },
+  );
+
+  app.get(
+    '/pipelines/:id',
+    {
+      config: { permission: 'deployment.view' },
+      schema: {
+        tags: ['pipelines'],
+        summary: 'One pipeline.',
+        params: PipelineParams,
+        response: { 200: PipelineView, ...errorAnswers(404) },
+      },
+    },
+    async (request) => viewOf(await getPipeline(callerOf(request), request.params)),
+  );
+
+  app.get(
+    '/pipelines/:id/config',
+    {
+      config: { permission: 'deployment.view' },
+      schema: {
+        tags: ['pipelines'],
+        summary: 'The start request as it was sent. Values of Secrets are masked for those who may not start.',
+        params: PipelineParams,
+        response: { 200: PipelineConfig, ...errorAnswers(404) },
+      },
+    },
+    async (request) => getPipelineConfig(callerOf(request), request.params),
+  );
+
+  app.post(
+    '/pipelines/:id/cancel',
+    {
+      config: { permission: 'deployment.manage' },
+      schema: {
+        tags: ['pipelines'],
+        summary: 'Cancel: targets that can still go back do, the rest finishes.',
+        params: PipelineParams,
+        response: { 202: CancelAnswer, ...errorAnswers(404, 409) },
+      },
+    },
+    async (request, reply) => reply.code(202).send(await cancelPipeline(callerOf(request), request.params)),
+  );
+};
+
+/** The two paths of a start. They take the file as text, so they have a scope of their own for parsing bodies. */
+const startRoutes = async (app: Parameters<FastifyPluginAsyncZod>[0], depthLimit: number): Promise<void> => {
+  installTextBodies(app, [...fileMediaTypes.json, ...fileMediaTypes.yaml, fileMediaTypes.link]);
+  for (const url of ['/pipelines/kubernetes', '/pipelines']) {
+    app.post(
+      url,
+      {
+        config: { permission: 'deployment.start' },
+        schema: {
+          tags: ['pipelines'],
+          summary: 'Start a pipeline from a deployment file.',
+          consumes: [...fileMediaTypes.json, ...fileMediaTypes.yaml],
+          querystring: StartQuery,
+          headers: StartHeaders,
+          // Read as text, so that violations can name their place; only the description is of an object.
+          body: z.unknown().meta({ type: 'object', description: 'A deployment file.' }),
+          response: { 200: DryRunAnswer, 202: StartAnswer, ...errorAnswers(400, 409, 413, 415, 422) },
+        },
+      },
+      async (request, reply) => {
+        const ctx = callerOf(request);
+        const source = sourceOf(request, request.body, depthLimit);
+        if (request.query.dryRun === true) return reply.code(200).send(dryRunOf(await checkStart(ctx, source)));
+        const key = request.headers['idempotency-key'];
+        const client = request.raw.headers['x-armory-client'] ?? request.raw.headers['user-agent'];
+        const answer = await startPipeline(ctx, {
+          source,
+          idempotency: key === undefined ? undefined : { key, route: `POST ${url}` },
+          client: typeof client === 'string' ? client : undefined,
+        });
+        if (request.raw.headers.accept === startMediaType) reply.type(startMediaType);
+        return reply.code(202).header('location', `/pipelines/${answer.pipelineId}`).send(answer);
+      },
+    );
+  }
+};
+
+function sourceOf(request: FastifyRequest, text: unknown, depthLimit: number): FileSource {
+  const mediaType = (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+  if (mediaType === fileMediaTypes.link) {
+    throw new AppError('step.unsupported', 'not supported yet: starting from a URL or from an earlier pipeline', {
+      hint: 'Send the deployment file itself.',
+    });
+  }
+  if (typeof text !== 'string' || text.trim() === '') {
+    throw new AppError('file.syntax', 'The deployment file is empty.', { hint: 'Send it as the body of the request.' });
+  }
+  if ((fileMediaTypes.yaml as readonly string[]).includes(mediaType)) return { yaml: text };
+  const read = readJson(text, depthLimit);
+  if (!(read instanceof AppError)) return { json: read.value, text };
+  throw read.code === 'request.unreadable' ? new AppError('file.syntax', read.message) : read;
+}
+
+function dryRunOf({ resolved, targets }: Checked): DryRunAnswer {
+  return {
+    dryRun: true,
+    application: resolved.pipeline.application,
+    targets: targets.map(({ plan }) => ({
+      name: plan.target,
+      account: plan.account,
+      namespace: plan.namespace,
+      workload: plan.workload.name,
+      replicas: plan.workload.replicas,
+      steps: plan.steps.map((step, index) => ({
+        ref: stepRef(plan, index),
+        type: step.kind,
+        ...(step.kind === 'setWeight' ? { setWeight: step.weight } : {}),
+      })),
+      objects: plan.objects.map(nameOf),
+    })),
+    warnings: resolved.warnings,
+  };
+}
+
+function nameOf({ kind, metadata }: KubernetesObject): string {
+  return metadata.namespace === undefined
+    ? `${kind} ${metadata.name}`
+    : `${kind} ${metadata.namespace}/${metadata.name}`;
+}
+
+function summaryOf(read: PipelineSummaryRead): PipelineSummary {
+  const { id, application, description, status, initiatedBy, startedAt, completedAt } = read;
+  return {
+    id,
+    application,
+    description,
+    status,
+    initiatedBy,
+    startedAtIso8601: moment(startedAt),
+    completedAtIso8601: moment(completedAt),
+  };
+}
+
+function viewOf(read: PipelineRead): PipelineView {
+  const { context, sourceControl, source, deployments } = read;
+  return {
+    ...summaryOf(read),
+    context,
+    sourceControl,
+    source,
+    environments: deployments.map(({ target, namespace, account }) => ({ name: target, namespace, account })),
+    steps: deployments.map(({ id, target, state }) => ({
+      ref: `deploy-${target}`,
+      type: 'deployment' as const,
+      status: shownStatus(state.status),
+      dependsOn: [],
+      constraintFor: '',
+      deployment: { id, environment: target, step: stepsDone(state), totalSteps: state.steps.length },
+    })),
+  };
+}

@@ -1,0 +1,17 @@
+import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
+import type { Claim } from './transitions.ts';
+
+/** What a deployment must hold while it runs (design.md, "Concurrency and object claims"). */
+export function claimsOf(
+  plan: Pick<DeploymentPlan, 'namespace' | 'route'> & { workload: { name: string } },
+  clusterUid: string,
+): Claim[] {
+  const { namespace, workload, route } = plan;
+  const claim = (kind: string, name: string): Claim => ({ clusterUid, namespace, kind, name });
+  return [
+    claim('Deployment', workload.name),
+    claim('Service', route.rootServiceName),
+    claim('Service', route.canaryServiceName),
+    claim('TrafficSplit', route.trafficSplitName),
+  ];
+}

@@ -1,0 +1,140 @@
+import { AppError } from '@cdaas/contract/errors.ts';
+import { canApprove, canRollBack } from '@cdaas/pipeline/deployment-machine.ts';
+import type { DeploymentState, DeploymentStatus } from '@cdaas/pipeline/deployment-state.ts';
+import { isFinal } from '@cdaas/pipeline/deployment-state.ts';
+import { currentInstruction } from '@cdaas/pipeline/moves.ts';
+import { stepRef } from '@cdaas/pipeline/plan.ts';
+import { isPastReturn } from '@cdaas/pipeline/programme.ts';
+import type { Context } from './context.ts';
+import { scoped } from './db.ts';
+import { isId } from './ids.ts';
+import { appendNews, type NewsResult } from './news.ts';
+
+export type DeploymentRead = {
+  id: string;
+  pipelineId: string;
+  state: DeploymentState;
+  startedAt: Date | null;
+  completedAt: Date | null;
+  /** What the run created or changed in the cluster, in the order of doing. */
+  objects: { apiVersion: string; kind: string; namespace: string | null; name: string }[];
+};
+
+/** @throws AppError not.found */
+export async function getDeployment(ctx: Context, { id }: { id: string }): Promise<DeploymentRead> {
+  const row = !isId(id)
+    ? null
+    : await scoped(ctx.db, ctx.scope, (tx) =>
+        tx.deployment.findUnique({
+          where: { id, tenantId: ctx.scope.tenantId },
+          select: {
+            id: true,
+            pipelineId: true,
+            state: true,
+            startedAt: true,
+            completedAt: true,
+            ownedObjects: {
+              select: { apiVersion: true, kind: true, namespace: true, name: true },
+              orderBy: { slot: 'asc' },
+            },
+          },
+        }),
+      );
+  if (row === null) throw new AppError('not.found', `There is no deployment ${id.slice(0, 100)}.`);
+  const { ownedObjects, state, ...rest } = row;
+  return { ...rest, state: readDeploymentState(state), objects: ownedObjects };
+}
+
+/** A stored state as the machine's type; a version that this code does not know fails by name. */
+export function readDeploymentState(stored: unknown): DeploymentState {
+  const version = typeof stored === 'object' && stored !== null ? Reflect.get(stored, 'stateVersion') : undefined;
+  if (version !== 1) throw new Error(`deployment state of unknown version ${String(version)}`);
+  return stored as DeploymentState;
+}
+
+/** Statuses that a deployment never leaves by a person's wish. */
+const pastReturn: DeploymentStatus[] = ['FINISHING', 'SUCCEEDED', 'FAILED', 'CANCELLED'];
+
+/**
+ * Asks for the previous version back. Asking again while it rolls back changes nothing.
+ *
+ * @returns the status at the moment of asking; the roll back itself is the worker's
+ * @throws AppError not.found, deployment.final, deployment.finishing
+ */
+export async function rollBackDeployment(
+  ctx: Context,
+  { id }: { id: string },
+): Promise<{ id: string; status: DeploymentStatus }> {
+  const { state } = await getDeployment(ctx, { id });
+  if (isFinal(state.status)) throw finalError(state.status);
+  if (state.status === 'ROLLING_BACK') return { id, status: state.status };
+  if (!canRollBack(state)) throw finishingError();
+  await tell(ctx, id, { type: 'rollBackRequested', data: { by: ctx.actor.name } }, pastReturn);
+  return { id, status: state.status };
+}
+
+/**
+ * Completes a pause that waits for approval.
+ *
+ * @param ref as in the deployment's view, `canary-step-<n>`
+ * @throws AppError not.found (of the deployment or the step), deployment.final, step.state where the step does not wait
+ *   for approval now
+ */
+export async function approveStep(
+  ctx: Context,
+  { id, ref }: { id: string; ref: string },
+): Promise<{ id: string; status: DeploymentStatus }> {
+  const { state } = await getDeployment(ctx, { id });
+  const index = state.outline.steps.findIndex((_, step) => stepRef(state.outline, step) === ref);
+  if (index < 0) {
+    throw new AppError('not.found', `The deployment has no step ${ref.slice(0, 100)}.`, {
+      hint: `Its steps: ${state.outline.steps.map((_, step) => stepRef(state.outline, step)).join(', ')}`,
+    });
+  }
+  if (isFinal(state.status)) throw finalError(state.status);
+  if (!canApprove(state) || currentInstruction(state).step !== index) {
+    const status = state.steps[index]?.status ?? 'NOT_STARTED';
+    throw new AppError('step.state', `Step ${ref} does not wait for approval: it is ${status}.`, {
+      hint: `The deployment is ${state.status}.`,
+    });
+  }
+  await tell(ctx, id, { type: 'approved', data: { ref, by: ctx.actor.name } }, pastReturn);
+  return { id, status: state.status };
+}
+
+/** Appends what a person wants and wakes whoever drives the deployment; deciding is theirs. */
+async function tell(
+  ctx: Context,
+  deploymentId: string,
+  news: { type: 'approved' | 'rollBackRequested'; data: Record<string, string> },
+  unlessStatus: DeploymentStatus[],
+): Promise<void> {
+  const [result] = await appendNews(ctx.db, ctx.scope, [{ deploymentId, unlessStatus, ...news }]);
+  if (result === undefined || !result.appended) throw refusedNews(result);
+  await ctx.queue.enqueueWake('deployment', deploymentId, result.owner);
+}
+
+/** Why news was not taken, when the row moved between the look and the append. */
+function refusedNews(result: NewsResult | undefined): AppError {
+  if (result === undefined || result.appended || result.reason === 'missing') {
+    return new AppError('not.found', 'There is no such deployment.');
+  }
+  return result.status === 'FINISHING' ? finishingError() : finalError(result.status ?? 'final');
+}
+
+function finalError(status: string): AppError {
+  return new AppError('deployment.final', `The deployment has ended: ${status}.`, {
+    hint: 'Deploy the version you want by starting it again.',
+  });
+}
+
+export function finishingError(): AppError {
+  return new AppError('deployment.finishing', 'The deployment is finishing; redeploy the previous pipeline instead.', {
+    hint: 'All traffic is on the new version already, and the old one is being removed.',
+  });
+}
+
+/** Whether a cancel can still stop anything of it. */
+export function canStillCancel(state: DeploymentState): boolean {
+  return !isFinal(state.status) && !isPastReturn(state);
+}

@@ -1,0 +1,228 @@
+import { AppError } from '@cdaas/contract/errors.ts';
+import type { Logger } from 'pino';
+import type { Context } from './context.ts';
+import { type Database, scoped } from './db.ts';
+import { isId } from './ids.ts';
+import { listenForEvents } from './listen.ts';
+
+export type StoredEvent = {
+  number: number;
+  deploymentId: string | null;
+  type: string;
+  data: unknown;
+  message: string | null;
+  at: Date;
+};
+
+/** `last` is the number of the pipeline's newest event, `final` says that none will follow it. */
+export type EventsRead = { events: StoredEvent[]; last: number; final: boolean };
+
+type Scope = Context['scope'];
+
+const finalStatuses = new Set(['SUCCEEDED', 'FAILED', 'CANCELLED']);
+
+/**
+ * Events of one pipeline with numbers above `after`, in order. Asked by number within the pipeline and never by "newer
+ * than" over all: commits are not in the order of ids, and such a reader loses events.
+ *
+ * @throws AppError not.found
+ */
+export function readEvents(
+  ctx: Pick<Context, 'db' | 'scope'>,
+  input: { pipelineId: string; after: number; limit: number },
+): Promise<EventsRead> {
+  return readPage(ctx.db, ctx.scope, input);
+}
+
+async function readPage(
+  db: Database,
+  scope: Scope,
+  { pipelineId, after, limit }: { pipelineId: string; after: number; limit: number },
+): Promise<EventsRead> {
+  const page = !isId(pipelineId)
+    ? null
+    : await scoped(db, scope, async (tx) => {
+        // The pipeline first: a status that is final when read covers every event that the second query can miss.
+        const pipeline = await tx.pipeline.findUnique({
+          where: { id: pipelineId, tenantId: scope.tenantId },
+          select: { status: true, lastEvent: true },
+        });
+        if (pipeline === null) return null;
+        const events = await tx.event.findMany({
+          where: { pipelineId, number: { gt: after } },
+          orderBy: { number: 'asc' },
+          take: limit,
+          select: { number: true, deploymentId: true, type: true, data: true, message: true, at: true },
+        });
+        const last = Math.max(pipeline.lastEvent, events.at(-1)?.number ?? 0);
+        return { events, last, final: finalStatuses.has(pipeline.status) };
+      });
+  if (page === null) throw new AppError('not.found', `There is no pipeline ${pipelineId.slice(0, 100)}.`);
+  return page;
+}
+
+/**
+ * Wakes everybody who follows a pipeline, from one connection and one reader per process however many they are.
+ */
+export type EventHub = {
+  /** Calls `onNews` whenever the pipeline has a number that was not there at the last call. */
+  watch(scope: Scope, pipelineId: string, onNews: () => void): () => void;
+  /** `readEvents`, shared by all who ask for the same page at the same moment. */
+  read(scope: Scope, input: { pipelineId: string; after: number; limit: number }): Promise<EventsRead>;
+  /** Aborted when the hub closes: streams end then. */
+  closing: AbortSignal;
+  close(): Promise<void>;
+};
+
+type Watched = { scope: Scope; last: number; listeners: Set<() => void> };
+
+/**
+ * @param pollMs how often to look without having been notified: notifications can be lost with a connection
+ * @param settleMs how long to gather notifications before looking
+ */
+export async function createEventHub(options: {
+  db: Database;
+  log: Logger;
+  pollMs?: number;
+  settleMs?: number;
+}): Promise<EventHub> {
+  const { db, log, pollMs = 2_000, settleMs = 20 } = options;
+  const watched = new Map<string, Watched>();
+  const reads = new Map<string, Promise<EventsRead>>();
+  const closing = new AbortController();
+  let looking: Promise<void> | null = null;
+  let again = false;
+
+  async function look(): Promise<void> {
+    const byTenant = Map.groupBy(watched, ([, { scope }]) => scope.tenantId);
+    for (const pipelines of byTenant.values()) {
+      const scope = pipelines[0]?.[1].scope;
+      if (scope === undefined) continue;
+      const ids = pipelines.map(([id]) => id);
+      const rows = await scoped(db, scope, (tx) =>
+        tx.pipeline.findMany({ where: { id: { in: ids } }, select: { id: true, lastEvent: true } }),
+      );
+      for (const { id, lastEvent } of rows) {
+        const entry = watched.get(id);
+        if (entry === undefined || lastEvent <= entry.last) continue;
+        entry.last = lastEvent;
+        for (const listener of entry.listeners) listener();
+      }
+    }
+  }
+
+  function wake(): void {
+    if (closing.signal.aborted || watched.size === 0) return;
+    if (looking !== null) {
+      again = true;
+      return;
+    }
+    looking = new Promise<void>((resolve) => setTimeout(resolve, settleMs))
+      .then(() => {
+        again = false;
+        return look();
+      })
+      .catch((err: unknown) => log.warn({ err }, 'events could not be read for live views'))
+      .finally(() => {
+        looking = null;
+        if (again) wake();
+      });
+  }
+
+  const listener = await listenForEvents(db, wake, (err) => log.warn({ err }, 'lost the connection for live views'));
+  const poll = setInterval(wake, pollMs);
+  poll.unref();
+
+  return {
+    watch(scope, pipelineId, onNews) {
+      const entry = watched.get(pipelineId) ?? { scope, last: 0, listeners: new Set() };
+      watched.set(pipelineId, entry);
+      entry.listeners.add(onNews);
+      return () => {
+        entry.listeners.delete(onNews);
+        if (entry.listeners.size === 0 && watched.get(pipelineId) === entry) watched.delete(pipelineId);
+      };
+    },
+    read(scope, input) {
+      const key = `${scope.tenantId} ${input.pipelineId} ${input.after} ${input.limit}`;
+      const running = reads.get(key);
+      if (running !== undefined) return running;
+      const started = readPage(db, scope, input).finally(() => reads.delete(key));
+      reads.set(key, started);
+      return started;
+    },
+    closing: closing.signal,
+    async close() {
+      closing.abort();
+      clearInterval(poll);
+      await listener.close();
+      await looking;
+    },
+  };
+}
+
+export type Follow = {
+  pipelineId: string;
+  /** Number of the last event that the caller has. */
+  after: number;
+  /** Ends the stream: the client is gone. */
+  signal: AbortSignal;
+  /** Asked every `recheckMs`: may the caller still see this? */
+  stillAllowed(): Promise<boolean>;
+  pageSize?: number;
+  idleMs?: number;
+  recheckMs?: number;
+};
+
+/**
+ * The events of a pipeline as they happen, `null` whenever nothing happened for `idleMs`. Ends after the pipeline's final
+ * event, when access is lost, or when the process shuts down. Nothing is buffered: the next page is read when the
+ * caller has taken the one before.
+ *
+ * @throws AppError not.found, before the first event
+ */
+export async function* followEvents(
+  ctx: Pick<Context, 'scope'>,
+  hub: EventHub,
+  { pipelineId, after, signal, stillAllowed, pageSize = 100, idleMs = 15_000, recheckMs = 30_000 }: Follow,
+): AsyncGenerator<StoredEvent | null, void> {
+  const ended = AbortSignal.any([signal, hub.closing]);
+  let cursor = after;
+  let checkedAt = performance.now();
+  let news = false;
+  let wakeUp: () => void = () => {};
+  const unwatch = hub.watch(ctx.scope, pipelineId, () => {
+    news = true;
+    wakeUp();
+  });
+  try {
+    while (!ended.aborted) {
+      news = false;
+      const page = await hub.read(ctx.scope, { pipelineId, after: cursor, limit: pageSize });
+      for (const event of page.events) {
+        yield event;
+        cursor = event.number;
+      }
+      if (page.final && cursor >= page.last) return;
+      if (performance.now() - checkedAt >= recheckMs) {
+        if (!(await stillAllowed())) return;
+        checkedAt = performance.now();
+      }
+      if (page.events.length === pageSize || news) continue;
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, Math.min(idleMs, recheckMs));
+        wakeUp = () => {
+          clearTimeout(timer);
+          ended.removeEventListener('abort', wakeUp);
+          resolve();
+        };
+        ended.addEventListener('abort', wakeUp, { once: true });
+      });
+      ended.removeEventListener('abort', wakeUp);
+      wakeUp = () => {};
+      if (!news && !ended.aborted) yield null;
+    }
+  } finally {
+    unwatch();
+  }
+}

@@ -1,0 +1,209 @@
+import { AppError, type Violation } from '@cdaas/contract/errors.ts';
+import type { StartAnswer } from '@cdaas/contract/pipelines.ts';
+import { initialState } from '@cdaas/pipeline/deployment-state.ts';
+import { type ParsedFile, parseDeploymentFile } from '@cdaas/pipeline/file/parse.ts';
+import { type ResolvedFile, resolveDeploymentFile } from '@cdaas/pipeline/file/resolve.ts';
+import { decidePipeline, initialPipelineState } from '@cdaas/pipeline/pipeline-machine.ts';
+import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
+import { claimsOf } from './claims.ts';
+import { checkLimits } from './cluster-limits.ts';
+import { scoped } from './db.ts';
+import { hashBody, replay, stillRunning } from './idempotency.ts';
+import { newId, templateHash } from './ids.ts';
+import { pipelineLink } from './links.ts';
+import { digestOf } from './pipelines.ts';
+import type { CallerContext } from './principals.ts';
+import { findIdempotent, insertPipeline } from './start-pipeline.ts';
+import type { Json, RefusedClaim } from './transitions.ts';
+
+/** A deployment file as it came: YAML text, or the value that JSON text held beside that text. */
+export type FileSource = { yaml: string } | { json: unknown; text: string };
+
+export type StartInput = {
+  source: FileSource;
+  /** From `Idempotency-Key`, with the route that it was sent to. */
+  idempotency?: { key: string; route: string } | undefined;
+  /** What the client calls itself, `<product>/<version>`. */
+  client?: string | undefined;
+};
+
+type TargetCluster = {
+  id: string;
+  name: string;
+  clusterUid: string;
+  namespaces: string[];
+  clusterScopedKinds: string[];
+};
+
+type Target = { plan: DeploymentPlan; cluster: TargetCluster };
+
+export type Checked = { file: ParsedFile; resolved: ResolvedFile; targets: Target[] };
+
+/**
+ * Reads, checks and resolves a deployment file against the clusters of the tenant. Stores nothing.
+ *
+ * @throws AppError with every violation at once
+ */
+export async function checkStart(ctx: CallerContext, source: FileSource): Promise<Checked> {
+  const parsed = parseDeploymentFile('yaml' in source ? { yaml: source.yaml } : { json: source.json });
+  if ('violations' in parsed) throw violated(parsed.violations);
+  const clusters = await scoped(ctx.db, ctx.scope, (tx) =>
+    tx.cluster.findMany({
+      where: { tenantId: ctx.scope.tenantId },
+      select: { id: true, name: true, clusterUid: true, namespaces: true, clusterScopedKinds: true },
+    }),
+  );
+  const options = { registeredAccounts: clusters.map(({ name }) => name), drainSeconds: ctx.drainSeconds };
+  const resolved = resolveDeploymentFile(parsed.file, options);
+  if ('violations' in resolved) throw violated(resolved.violations);
+
+  const targets = resolved.plans.map((plan): Target => {
+    const cluster = clusters.find(({ name }) => name === plan.account);
+    if (cluster === undefined) throw new Error(`account ${plan.account} passed validation and is not registered`);
+    return { plan, cluster };
+  });
+  const outside = targets.flatMap(({ plan, cluster }) => checkLimits(plan, cluster));
+  if (outside.length > 0) throw violated(outside);
+  return { file: parsed.file, resolved, targets };
+}
+
+function violated(violations: readonly Violation[]): AppError {
+  const [first, ...rest] = violations;
+  if (first === undefined) throw new Error('a refused deployment file without a reason');
+  return AppError.ofViolations([first, ...rest]);
+}
+
+/**
+ * Starts a pipeline: checks everything, then stores the pipeline, its deployments and their first events in one
+ * transaction, and wakes the workers after it.
+ *
+ * @throws AppError with every violation at once; deployment.conflict, object.claimed, idempotency.mismatch,
+ *   idempotency.running. Nothing is stored then.
+ */
+export async function startPipeline(ctx: CallerContext, input: StartInput): Promise<StartAnswer> {
+  const { source } = input;
+  const bodyHash = 'yaml' in source ? hashBody('yaml', source.yaml) : hashBody('json', source.text);
+  const idempotency = input.idempotency && { ...input.idempotency, principal: ctx.actor.principal };
+  if (idempotency !== undefined) {
+    const first = await findIdempotent(ctx.db, ctx.scope, idempotency);
+    if (first !== null) return replay(first, bodyHash) as StartAnswer;
+  }
+
+  const checked = await checkStart(ctx, source);
+  const now = ctx.clock.now();
+  const pipelineId = newId(now);
+  const answer: StartAnswer = { pipelineId, warnings: checked.resolved.warnings };
+  const rows = await Promise.all(checked.targets.map((target) => deploymentRow(ctx, target)));
+  const start = {
+    pipeline: await pipelineRow(ctx, pipelineId, checked, rows, input.client),
+    deployments: rows,
+    events: [
+      {
+        type: 'pipelineStarted',
+        data: {},
+        message: `${ctx.actor.name} started the deployment of ${checked.resolved.pipeline.application}`,
+        at: now,
+      },
+      ...rows.map(({ id }) => ({ deploymentId: id, type: 'started', data: {}, message: null, at: now })),
+    ],
+    claims: checked.targets.flatMap(({ plan, cluster }) => claimsOf(plan, cluster.clusterUid)),
+    ...(idempotency === undefined ? {} : { idempotency: { ...idempotency, bodyHash, status: 202, response: answer } }),
+  };
+  const result = await insertPipeline(ctx.db, ctx.scope, start);
+
+  if ('started' in result) {
+    // The rows say that they are due; a wake-up that is lost here only costs the time until the next look.
+    for (const { id } of rows) await ctx.queue.enqueueWake('deployment', id).catch(logLost(ctx, id));
+    ctx.log.info({ pipelineId, application: start.pipeline.application }, 'pipeline started');
+    return answer;
+  }
+  if ('replay' in result) return replay(result.replay, bodyHash) as StartAnswer;
+  if ('running' in result) throw stillRunning();
+  if ('blockedBy' in result) throw conflict(ctx, start.pipeline.application, result.blockedBy);
+  if ('missingCluster' in result) throw clusterGone(checked.targets, result.missingCluster);
+  throw claimed(ctx, result.refusedClaim);
+}
+
+function logLost(ctx: CallerContext, deploymentId: string): (err: unknown) => void {
+  return (err) => ctx.log.warn({ err, deploymentId }, 'wake-up not sent; the worker finds the row by itself');
+}
+
+async function deploymentRow(ctx: CallerContext, { plan, cluster }: Target) {
+  const id = newId(ctx.clock.now());
+  const at = { table: 'deployment', row: id, field: 'plan' };
+  const state = initialState(id, templateHash(id, plan.workload.name), plan);
+  return {
+    id,
+    clusterId: cluster.id,
+    target: plan.target,
+    account: plan.account,
+    namespace: plan.namespace,
+    status: state.status,
+    plan: await ctx.vault.encryptJson(ctx.scope.organisationId, at, plan),
+    state,
+    wakeAt: ctx.clock.now(),
+  };
+}
+
+/** The pipeline as decided on its first event, which is stored with it: a start that is not blocked commits as RUNNING. */
+async function pipelineRow(
+  ctx: CallerContext,
+  id: string,
+  { file, resolved }: Checked,
+  deployments: { id: string; target: string }[],
+  client: string | undefined,
+) {
+  const now = ctx.clock.now();
+  const { application, description, context, sourceControl } = resolved.pipeline;
+  const { state } = decidePipeline(initialPipelineState(deployments), {
+    type: 'pipelineStarted',
+    at: now.toISOString(),
+  });
+  const config = await ctx.vault.encryptJson(
+    ctx.scope.organisationId,
+    { table: 'pipeline', row: id, field: 'config' },
+    file.value,
+  );
+  return {
+    id,
+    application,
+    description,
+    status: state.status,
+    initiatedBy: ctx.actor.name,
+    source: sourceOf(client),
+    sourceControl: sourceControl as Json,
+    context,
+    config,
+    configDigest: digestOf(file.value),
+    state: { ...state, lastEvent: 1 },
+    wakeAt: null,
+    startedAt: now,
+  };
+}
+
+/** `armory-cli/1.2.3` as product and version; whatever a client calls itself, cut to a readable length. */
+export function sourceOf(client: string | undefined): { product: string; version: string } {
+  const [, product = '', version = ''] = /^([^/\s]{1,100})(?:\/(\S{1,100}))?/.exec(client ?? '') ?? [];
+  return { product, version };
+}
+
+function conflict(ctx: CallerContext, application: string, blockedBy: string): AppError {
+  const link = pipelineLink(ctx, blockedBy);
+  const message = `cannot start deployment for application "${application}" because there is an in-progress deployment: ${link}`;
+  return new AppError('deployment.conflict', message, { link, hint: 'Wait until it has ended, or cancel it.' });
+}
+
+function clusterGone(targets: readonly Target[], clusterId: string): AppError {
+  const name = targets.find(({ cluster }) => cluster.id === clusterId)?.cluster.name ?? 'unknown';
+  return new AppError('account.unknown', `account '${name}' does not exist any more`);
+}
+
+/** Of other tenants nothing is told but that the object is taken. */
+function claimed(ctx: CallerContext, { kind, namespace, name, sameTenant, deploymentId }: RefusedClaim): AppError {
+  const object = `${kind} ${namespace}/${name}`;
+  if (!sameTenant || deploymentId === null) {
+    return new AppError('object.claimed', `${object} is being deployed by another owner of the cluster.`);
+  }
+  const link = `${ctx.publicUrl}/deployments/${deploymentId}`;
+  return new AppError('object.claimed', `${object} is being deployed by another deployment: ${link}`, { link });
+}
