@@ -1,0 +1,48 @@
+import { openDatabase } from '@cdaas/control-plane/db.ts';
+import { createVault, readKey } from '@cdaas/control-plane/encryption.ts';
+import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
+import { openQueue } from '@cdaas/control-plane/queue.ts';
+import { pino } from 'pino';
+import { type Config, readConfig, usage } from './config.ts';
+import { startWorker } from './worker.ts';
+
+const stopSeconds = 15;
+
+async function main(config: Config): Promise<void> {
+  const log = pino({ level: config.logLevel, base: { process: 'worker' } });
+  const { databaseUrl, redisUrl } = config;
+  const key = await readKey(config.encryptionKeyFile);
+  const db = await openDatabase({ url: databaseUrl, role: 'cdaas_worker' });
+  const queue = await openQueue({ databaseUrl, role: 'cdaas_worker', ...(redisUrl ? { redisUrl } : {}) });
+  const allowed = parseOutboundAllow(config.outboundAllow);
+  const outbound = createOutbound(allowed.ok ? allowed.rules : []);
+  const worker = await startWorker({ db, queue, vault: createVault(key, db), outbound, log });
+
+  let stopping = false;
+  const stop = async () => {
+    if (stopping) process.exit(1);
+    stopping = true;
+    // What hangs is left to the worker that takes over: a crash loses nothing.
+    setTimeout(() => process.exit(1), stopSeconds * 1000).unref();
+    await worker.close();
+    await queue.close();
+    await db.close();
+  };
+  process.on('SIGTERM', () => void stop());
+  process.on('SIGINT', () => void stop());
+}
+
+if (process.argv.includes('--help')) {
+  process.stdout.write(usage);
+} else {
+  const config = readConfig();
+  if ('problems' in config) {
+    process.stderr.write(`The environment is not right:\n  ${config.problems.join('\n  ')}\n\n${usage}`);
+    process.exitCode = 2;
+  } else {
+    await main(config).catch((error: unknown) => {
+      process.stderr.write(`The worker cannot start: ${error instanceof Error ? error.message : String(error)}\n`);
+      process.exit(1);
+    });
+  }
+}
