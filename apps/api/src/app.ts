@@ -34,7 +34,8 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
     requestTimeout: 60_000,
     keepAliveTimeout: 72_000,
     forceCloseConnections: 'idle',
-    return503OnClosing: true,
+    // What arrives while closing is still answered, with `Connection: close`.
+    return503OnClosing: false,
     routerOptions: { maxParamLength: 500 },
     clientErrorHandler: (_error, socket) => answerUnreadable(socket),
     frameworkErrors: (error: unknown, request: FastifyRequest, reply: FastifyReply) => {

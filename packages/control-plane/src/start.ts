@@ -104,7 +104,13 @@ export async function startPipeline(ctx: CallerContext, input: StartInput): Prom
         message: `${ctx.actor.name} started the deployment of ${checked.resolved.pipeline.application}`,
         at: now,
       },
-      ...rows.map(({ id }) => ({ deploymentId: id, type: 'started', data: {}, message: null, at: now })),
+      ...rows.map(({ id, target, account, namespace }) => ({
+        deploymentId: id,
+        type: 'started',
+        data: {},
+        message: `Target ${target}: deployment to ${account}/${namespace} begins`,
+        at: now,
+      })),
     ],
     claims: checked.targets.flatMap(({ plan, cluster }) => claimsOf(plan, cluster.clusterUid)),
     ...(idempotency === undefined ? {} : { idempotency: { ...idempotency, bodyHash, status: 202, response: answer } }),
@@ -112,8 +118,7 @@ export async function startPipeline(ctx: CallerContext, input: StartInput): Prom
   const result = await insertPipeline(ctx.db, ctx.scope, start);
 
   if ('started' in result) {
-    // The rows say that they are due; a wake-up that is lost here only costs the time until the next look.
-    for (const { id } of rows) await ctx.queue.enqueueWake('deployment', id).catch(logLost(ctx, id));
+    await Promise.all(rows.map(({ id }) => ctx.queue.enqueueWake('deployment', id)));
     ctx.log.info({ pipelineId, application: start.pipeline.application }, 'pipeline started');
     return answer;
   }
@@ -122,10 +127,6 @@ export async function startPipeline(ctx: CallerContext, input: StartInput): Prom
   if ('blockedBy' in result) throw conflict(ctx, start.pipeline.application, result.blockedBy);
   if ('missingCluster' in result) throw clusterGone(checked.targets, result.missingCluster);
   throw claimed(ctx, result.refusedClaim);
-}
-
-function logLost(ctx: CallerContext, deploymentId: string): (err: unknown) => void {
-  return (err) => ctx.log.warn({ err, deploymentId }, 'wake-up not sent; the worker finds the row by itself');
 }
 
 async function deploymentRow(ctx: CallerContext, { plan, cluster }: Target) {
@@ -175,7 +176,7 @@ async function pipelineRow(
     context,
     config,
     configDigest: digestOf(file.value),
-    state: { ...state, lastEvent: 1 },
+    state,
     wakeAt: null,
     startedAt: now,
   };

@@ -1,0 +1,54 @@
+import { openDatabase } from '@cdaas/control-plane/db.ts';
+import { createVault, readKey } from '@cdaas/control-plane/encryption.ts';
+import { createOutbound } from '@cdaas/control-plane/outbound.ts';
+import { openQueue } from '@cdaas/control-plane/queue.ts';
+import { type Config, readConfig, usage } from './config.ts';
+import { createLogger } from './plugins/logging.ts';
+import { startApi } from './server.ts';
+
+const config = readConfig();
+if ('problems' in config) {
+  process.stderr.write(`The API cannot start:\n${config.problems.map((line) => `  ${line}\n`).join('')}\n${usage}`);
+  process.exit(2);
+}
+await run(config);
+
+async function run({ settings, databaseUrl, redisUrl, ...rest }: Config): Promise<void> {
+  const log = createLogger(rest.logLevel);
+  const key = await readKey(rest.encryptionKeyFile);
+  const role = 'cdaas_api';
+  const db = await openDatabase({ url: databaseUrl, role, poolSize: rest.databasePoolSize });
+  const onError = (err: Error) => log.warn({ err }, 'the queue has trouble; workers find due rows by themselves');
+  const queue = await openQueue({ databaseUrl, role, onError, ...(redisUrl === undefined ? {} : { redisUrl }) });
+  const vault = createVault(key, db);
+  const outbound = createOutbound(rest.outboundRules);
+  const api = await startApi(
+    { db, queue, vault, outbound, log, settings },
+    {
+      host: rest.host,
+      port: rest.port,
+      metricsHost: rest.metricsHost,
+      metricsPort: rest.metricsPort,
+      drainSeconds: rest.shutdownSeconds,
+    },
+  );
+  log.info({ host: rest.host, port: api.port, metricsPort: api.metricsPort }, 'API serves');
+
+  let stopping = false;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      // A second signal does not wait for the first.
+      if (stopping) process.exit(1);
+      stopping = true;
+      log.info({ signal }, 'API stops');
+      stop([() => api.close(), () => queue.close(), () => db.close()]).catch((err: unknown) => {
+        log.error({ err }, 'stopping failed');
+        process.exitCode = 1;
+      });
+    });
+  }
+}
+
+async function stop(steps: (() => Promise<void>)[]): Promise<void> {
+  for (const step of steps) await step();
+}
