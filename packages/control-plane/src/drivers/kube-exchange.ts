@@ -139,7 +139,7 @@ export function exchange(
           const pauseMs = stream.pauseMs(chunk.length);
           if (pauseMs > 0) {
             active.pause();
-            setTimeout(() => active.resume(), pauseMs);
+            setTimeout(() => active.resume(), pauseMs).unref();
           }
           return;
         }

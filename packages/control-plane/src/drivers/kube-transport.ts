@@ -99,7 +99,7 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
   const breaker = createBreaker({ threshold: limits.breakerThreshold, now });
   const slots = createSlots(limits.inFlight, limits.queueLength);
   const watchBudget = createBudget(limits.watchBytesPerSecond, now);
-  const closing = new AbortController();
+  let closing: Promise<void> | undefined;
   let watching = 0;
 
   const headers = ['accept', 'application/json', 'user-agent', 'cdaas'];
@@ -151,7 +151,7 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
   const request = async (request: KubeRequest): Promise<Outcome> => {
     const timeoutMs = request.timeoutMs ?? limits.timeoutMs;
     const deadline = now() + timeoutMs;
-    if (closing.signal.aborted) return closedOutcome();
+    if (closing) return closedOutcome();
     // A request that has waited for half of its time is not begun any more: cut short, its outcome would be unknown.
     const slot = await slots.take(timeoutMs / 2, request.signal);
     if (slot !== 'taken') {
@@ -166,7 +166,7 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
         const failed = await probe();
         if (failed) return failed;
       }
-      if (closing.signal.aborted) return closedOutcome();
+      if (closing) return closedOutcome();
       const outcome = settled(await send(request, Math.max(1, deadline - now())));
       // A kept-alive connection can be closed by the server just as it is used again. Asking twice is harmless.
       const again = request.method === 'GET' && outcome.kind === 'unreachable' && outcome.code === 'reset';
@@ -177,7 +177,7 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
   };
 
   const stream: KubeTransport['stream'] = async (request, sink) => {
-    if (closing.signal.aborted) return closedOutcome();
+    if (closing) return closedOutcome();
     if (watching >= limits.watches) return unreachable('busy', 'too many watches of this cluster are open', false);
     const admission = breaker.admit();
     if (admission.kind === 'refuse') return refusedByBreaker(admission.retryInMs);
@@ -211,9 +211,10 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
     request,
     stream,
     failingSince: breaker.failingSince,
-    async close() {
-      closing.abort();
-      await Promise.all([pool.close(), watchPool.destroy()]);
+    close() {
+      // Not pool.close(): it would also wait for connections that nobody waits for any more.
+      closing ??= Promise.all([watchPool.destroy(), slots.idle().then(() => pool.destroy())]).then(() => {});
+      return closing;
     },
   };
 }
@@ -233,11 +234,14 @@ function renderQuery(query: KubeRequest['query']): string {
 type Slots = {
   take(waitMs: number, signal: AbortSignal | undefined): Promise<'taken' | 'busy' | 'aborted'>;
   release(): void;
+  /** Resolves when nobody holds a slot. */
+  idle(): Promise<void>;
 };
 
 /** A first-come semaphore whose queue is bounded in length and each wait in time. */
 function createSlots(size: number, queueLength: number): Slots {
   let free = size;
+  const waitingForIdle: (() => void)[] = [];
   const queue = new Set<(outcome: 'taken' | 'busy' | 'aborted') => void>();
   return {
     async take(waitMs, signal) {
@@ -264,6 +268,10 @@ function createSlots(size: number, queueLength: number): Slots {
       const [next] = queue;
       if (next) next('taken');
       else free += 1;
+      if (free === size) for (const done of waitingForIdle.splice(0)) done();
+    },
+    async idle() {
+      if (free < size) await new Promise<void>((done) => waitingForIdle.push(done));
     },
   };
 }

@@ -3,6 +3,10 @@ import { isRecord, toObject } from './kube-answer.ts';
 import type { Answered, Outcome } from './kube-exchange.ts';
 import { createKubeTransport, type KubeRequest, type KubeTransport, type TransportOptions } from './kube-transport.ts';
 
+// What callers of a client need for its answers, so that they import one file.
+export { statusMessage, statusReason, toObject } from './kube-answer.ts';
+export type { Answered, Outcome, Unreachable, UnreachableCode } from './kube-exchange.ts';
+
 /*
  * The few verbs of the Kubernetes API that this project uses, on top of kube-transport.ts. Expected outcomes, errors
  * of the API server included, are values: `answered` with its status, or `unreachable`, which says whether the request

@@ -1,0 +1,590 @@
+import assert from 'node:assert/strict';
+import type { ServerResponse } from 'node:http';
+import { createServer, type Server, type Socket } from 'node:net';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { createKubeClient, type KubeClient, type Outcome } from '@cdaas/control-plane/drivers/kube.ts';
+import { createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts';
+import type { KubeLimits } from '@cdaas/control-plane/drivers/kube-transport.ts';
+import { type ClusterAccess, parseClusterAccess } from '@cdaas/control-plane/kubeconfig.ts';
+import { createOutbound, type Outbound, type Resolve } from '@cdaas/control-plane/outbound.ts';
+import {
+  type Authority,
+  createAuthority,
+  type FakeApiServer,
+  json,
+  startFakeApiServer,
+} from '../support/fake-api-server.ts';
+
+const token = 'planted-Token.0123456789_abc';
+const path = '/api/v1/namespaces';
+
+let authority: Authority;
+let server: FakeApiServer;
+const opened: KubeClient[] = [];
+
+function allowing(port: number, resolve?: Resolve): Outbound {
+  return createOutbound([{ purpose: 'cluster', network: '127.0.0.1', prefix: 32, port }], resolve);
+}
+
+type Options = Partial<ClusterAccess> & { outbound?: Outbound; limits?: Partial<KubeLimits>; now?: () => number };
+
+function clientOf(options: Options = {}): KubeClient {
+  const client = createKubeClient({
+    server: server.url,
+    caData: authority.certificate,
+    credential: { token },
+    outbound: allowing(server.port),
+    ...options,
+  });
+  opened.push(client);
+  return client;
+}
+
+/** Asserts that it was not answered, and how. */
+function unreachable(outcome: { kind: string } | Outcome, code: string, sent: boolean): string {
+  assert.ok('code' in outcome && 'sent' in outcome, JSON.stringify(outcome));
+  assert.deepEqual([outcome.code, outcome.sent], [code, sent], JSON.stringify(outcome));
+  assert.ok(!JSON.stringify(outcome).includes(token), 'the token is in it');
+  return outcome.reason;
+}
+
+function answered(outcome: { kind: string } | Outcome, status: number): unknown {
+  assert.ok('status' in outcome, JSON.stringify(outcome));
+  assert.equal(outcome.status, status, JSON.stringify(outcome));
+  return outcome.body;
+}
+
+/** A port on which nothing listens. */
+async function closedPort(): Promise<number> {
+  const spare = await startFakeApiServer(authority);
+  await spare.close();
+  return spare.port;
+}
+
+before(async () => {
+  authority = await createAuthority();
+  server = await startFakeApiServer(await authority.issue('api', ['127.0.0.1', 'localhost', 'api.test']));
+});
+after(() => server.close());
+afterEach(async () => {
+  server.cut();
+  await Promise.all(opened.splice(0).map((client) => client.close()));
+  server.answer((_request, response) => json(response, 200, {}));
+  server.seen.length = 0;
+});
+
+describe('a request', () => {
+  test('carries the token, asks for JSON, and goes over kept-alive connections', async () => {
+    const got: (string | undefined)[] = [];
+    server.answer((request, response) => {
+      got.push(request.headers.authorization, request.headers.accept);
+      json(response, 200, { kind: 'NamespaceList' });
+    });
+    const client = clientOf();
+    const before = server.connections();
+    for (let n = 0; n < 20; n += 1) answered(await client.request({ method: 'GET', path }), 200);
+    assert.ok(server.connections() - before <= 2);
+    assert.deepEqual(got.slice(0, 2), [`Bearer ${token}`, 'application/json']);
+  });
+
+  test('is sent below the path of the registered server', async () => {
+    await clientOf({ server: `${server.url}/k8s/clusters/c-1` }).version();
+    assert.deepEqual(server.seen, ['GET /k8s/clusters/c-1/version']);
+  });
+
+  test('signs in with a client certificate where that was registered', async () => {
+    const identity = await authority.issue('deployer', []);
+    const strict = await startFakeApiServer(await authority.issue('api', ['127.0.0.1']), {
+      clientCa: authority.certificate,
+    });
+    try {
+      const base64 = (pem: string) => Buffer.from(pem).toString('base64');
+      const parsed = parseClusterAccess({
+        server: strict.url,
+        caData: base64(authority.certificate),
+        clientCertificateData: base64(identity.certificate),
+        clientKeyData: base64(identity.key),
+      });
+      assert.ok(parsed.ok);
+      const outbound = allowing(strict.port);
+      answered(await clientOf({ ...parsed.access, outbound }).version(), 200);
+      const outcome = await clientOf({ server: strict.url, outbound }).create({ apiVersion: 'v1', plural: 'pods' }, {});
+      assert.equal(outcome.kind, 'unreachable');
+      assert.equal(strict.seen.length, 1);
+    } finally {
+      await strict.close();
+    }
+  });
+
+  test('passes errors of the API server up as answers, with Retry-After', async () => {
+    server.answer((_request, response) => json(response, 429, { message: 'slow down' }, { 'retry-after': '7' }));
+    assert.deepEqual(await clientOf().request({ method: 'GET', path }), {
+      kind: 'answered',
+      status: 429,
+      body: { message: 'slow down' },
+      retryAfterMs: 7000,
+    });
+  });
+
+  test('does not pass the token on when a server writes it into its error', async () => {
+    server.answer((request, response) => {
+      const [, first, ...rest] = request.headers.authorization?.split(' ')[1] ?? '';
+      const escaped = `"\\u00${token.charCodeAt(0).toString(16)}${first}${rest.join('')}"`;
+      response.writeHead(403, { 'content-type': 'application/json' });
+      response.end(`{"kind":"Status","message":${escaped},"details":{"causes":["${token} ${token}"]}}`);
+    });
+    const body = answered(await clientOf().request({ method: 'GET', path }), 403);
+    assert.deepEqual(body, { kind: 'Status', message: '[redacted]', details: { causes: ['[redacted] [redacted]'] } });
+  });
+
+  test('never follows a redirect and never says where it led', async () => {
+    server.answer((_request, response) => {
+      response.writeHead(302, { location: `${server.url}/secret` });
+      response.end();
+    });
+    const body = answered(await clientOf().request({ method: 'GET', path }), 302);
+    assert.deepEqual(body, {
+      kind: 'Status',
+      status: 'Failure',
+      reason: 'RedirectRefused',
+      message: 'the server answered with a redirect (302), which is not followed',
+    });
+    assert.deepEqual(server.seen, [`GET ${path}`]);
+  });
+
+  test('is cut off above 8 MiB', async () => {
+    let written = 0;
+    server.answer((_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' });
+      const more = () => {
+        while (!response.destroyed && response.write('x'.repeat(65_536))) written += 65_536;
+      };
+      response.on('drain', more);
+      more();
+    });
+    const reason = unreachable(await clientOf().request({ method: 'PUT', path, body: {} }), 'answer.tooLarge', true);
+    assert.match(reason, /larger than 8 MiB/);
+    assert.ok(written < 16 * 1024 * 1024, `${written} bytes were read`);
+  });
+
+  test('is refused by name when the answer is no JSON, and an error without JSON has no body', async () => {
+    server.answer((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/html' });
+      response.end('<html>router login</html>');
+    });
+    const reason = unreachable(await clientOf().version(), 'answer.notJson', true);
+    assert.match(reason, /is it a Kubernetes API server/);
+    assert.doesNotMatch(reason, /router/);
+    server.answer((_request, response) => {
+      response.writeHead(502);
+      response.end('<html>bad gateway</html>');
+    });
+    assert.equal(answered(await clientOf().version(), 502), undefined);
+  });
+});
+
+describe('whether a request was sent', () => {
+  const write = { method: 'PATCH', path, body: { a: 1 }, contentType: 'application/merge-patch+json' } as const;
+
+  test('a refused connection: certainly not', async () => {
+    const port = await closedPort();
+    const client = clientOf({ server: `https://127.0.0.1:${port}`, outbound: allowing(port) });
+    assert.match(unreachable(await client.request(write), 'connect', false), /ECONNREFUSED/);
+  });
+
+  test('a name that does not resolve: certainly not', async () => {
+    const outbound = createOutbound([], async () => {
+      throw Object.assign(new Error('no'), { code: 'ENOTFOUND' });
+    });
+    const client = clientOf({ server: 'https://nowhere.test', outbound });
+    assert.match(unreachable(await client.request(write), 'dns', false), /nowhere\.test does not resolve/);
+  });
+
+  test('another CA, another name, an expired certificate: certainly not, said in words', async () => {
+    const other = await createAuthority('Test CA');
+    assert.match(
+      unreachable(await clientOf({ caData: other.certificate }).request(write), 'tls', false),
+      /registered CA/,
+    );
+
+    const misnamed = await startFakeApiServer(await authority.issue('api', ['elsewhere.test']));
+    const old = await startFakeApiServer(await authority.issue('api', ['127.0.0.1'], new Date(Date.now() - 60_000)));
+    try {
+      for (const [fake, expected] of [
+        [misnamed, /other names/],
+        [old, /expired/],
+      ] as const) {
+        const client = clientOf({ server: fake.url, outbound: allowing(fake.port) });
+        assert.match(unreachable(await client.request(write), 'tls', false), expected);
+        assert.deepEqual(fake.seen, []);
+      }
+    } finally {
+      await Promise.all([misnamed.close(), old.close()]);
+    }
+  });
+
+  test('a server that accepts and never speaks TLS: certainly not', async () => {
+    const sockets: Socket[] = [];
+    const mute: Server = createServer((socket) => sockets.push(socket.on('error', () => {})));
+    await new Promise<void>((done) => mute.listen(0, '127.0.0.1', done));
+    const { port } = mute.address() as { port: number };
+    const client = clientOf({ server: `https://127.0.0.1:${port}`, outbound: allowing(port) });
+    const reason = unreachable(await client.request({ ...write, timeoutMs: 100 }), 'timeout', false);
+    assert.match(reason, /did not accept a connection within 100 ms/);
+    for (const socket of sockets) socket.destroy();
+    mute.close();
+  });
+
+  test('no answer in time: unknown', async () => {
+    server.answer(() => {});
+    const reason = unreachable(await clientOf().request({ ...write, timeoutMs: 100 }), 'timeout', true);
+    assert.match(reason, /did not answer within 100 ms/);
+    assert.equal(server.seen.length, 1);
+  });
+
+  test('an answer that trickles on for ever is cut by the same deadline', async () => {
+    server.answer((_request, response) => {
+      response.writeHead(200);
+      const timer = setInterval(() => response.write(' '), 10);
+      response.on('close', () => clearInterval(timer));
+    });
+    unreachable(await clientOf().request({ ...write, timeoutMs: 150 }), 'timeout', true);
+  });
+
+  test('a connection that breaks: unknown, and the write is not repeated', async () => {
+    server.answer((_request, response) => response.socket?.destroy());
+    unreachable(await clientOf().request(write), 'reset', true);
+    assert.equal(server.seen.length, 1);
+  });
+
+  test('a connection that breaks under a GET: it is asked once more', async () => {
+    server.answer((_request, response) => {
+      if (server.seen.length === 1) response.socket?.destroy();
+      else json(response, 200, { ok: true });
+    });
+    assert.deepEqual(answered(await clientOf().request({ method: 'GET', path }), 200), { ok: true });
+    assert.equal(server.seen.length, 2);
+  });
+
+  test('withdrawn before and after it was sent', async () => {
+    const client = clientOf();
+    unreachable(await client.request({ ...write, signal: AbortSignal.abort() }), 'aborted', false);
+    const stop = new AbortController();
+    server.answer(() => stop.abort());
+    unreachable(await client.request({ ...write, signal: stop.signal }), 'aborted', true);
+  });
+});
+
+describe('where a client connects', () => {
+  test('an address that is not allowed is refused before a byte is sent', async () => {
+    const before = server.connections();
+    for (const host of ['127.0.0.1', 'localhost', '[::1]', '[::ffff:127.0.0.1]', '2130706433', '0x7f.1', '0.0.0.0']) {
+      const client = clientOf({
+        server: new URL(`https://${host}:${server.port}`).origin,
+        outbound: createOutbound([]),
+      });
+      assert.match(unreachable(await client.version(), 'outbound.refused', false), /OUTBOUND_ALLOW=cluster:/);
+    }
+    assert.equal(server.connections(), before);
+  });
+
+  test('a name is dialled at the address that was checked, under its own name in TLS', async () => {
+    const client = clientOf({
+      server: `https://api.test:${server.port}`,
+      outbound: allowing(server.port, async () => [{ address: '127.0.0.1' }]),
+    });
+    answered(await client.version(), 200);
+  });
+
+  test('a name that changes after the check (rebinding) is never resolved a second time for one connection', async () => {
+    let asked = 0;
+    const resolve: Resolve = async () => {
+      asked += 1;
+      return [{ address: asked === 1 ? '127.0.0.1' : '169.254.169.254' }];
+    };
+    const client = clientOf({ server: `https://api.test:${server.port}`, outbound: allowing(server.port, resolve) });
+    answered(await client.version(), 200);
+    assert.equal(asked, 1);
+    server.cut();
+    const outcomes: string[] = [];
+    for (let n = 0; n < 3; n += 1) {
+      const outcome = await client.version();
+      outcomes.push(outcome.kind === 'unreachable' ? outcome.code : outcome.kind);
+    }
+    assert.ok(outcomes.includes('outbound.refused') && !outcomes.includes('answered'), outcomes.join());
+  });
+
+  test('one forbidden address among a name’s addresses refuses it', async () => {
+    const outbound = allowing(server.port, async () => [{ address: '127.0.0.1' }, { address: '10.0.0.1' }]);
+    const client = clientOf({ server: `https://api.test:${server.port}`, outbound });
+    assert.match(unreachable(await client.version(), 'outbound.refused', false), /10\.0\.0\.1/);
+  });
+});
+
+describe('many requests', () => {
+  /** Holds every request until let go. */
+  function hold() {
+    const held: ServerResponse[] = [];
+    let most = 0;
+    server.answer((_request, response) => {
+      held.push(response);
+      most = Math.max(most, held.length);
+    });
+    return {
+      held,
+      most: () => most,
+      release: () => {
+        for (const response of held.splice(0)) json(response, 200, {});
+      },
+    };
+  }
+  async function until(condition: () => boolean): Promise<void> {
+    while (!condition()) await new Promise((done) => setImmediate(done));
+  }
+
+  test('never more than 16 are under way, and all get their turn', async () => {
+    const { held, most, release } = hold();
+    const client = clientOf();
+    let done = 0;
+    const all = Promise.all(
+      Array.from({ length: 50 }, async () => {
+        answered(await client.request({ method: 'POST', path, body: {} }), 200);
+        done += 1;
+      }),
+    );
+    while (done < 50) {
+      await until(() => held.length === Math.min(16, 50 - done));
+      release();
+      const expected = server.seen.length;
+      await until(() => done === expected);
+    }
+    await all;
+    assert.equal(most(), 16);
+  });
+
+  test('a full queue and a long wait are refused as busy, unsent', async () => {
+    const { held, release } = hold();
+    const client = clientOf({ limits: { inFlight: 1, queueLength: 1 } });
+    const first = client.request({ method: 'POST', path, body: {} });
+    await until(() => held.length === 1);
+    const second = client.request({ method: 'POST', path, body: {}, timeoutMs: 100 });
+    unreachable(await client.request({ method: 'POST', path, body: {} }), 'busy', false);
+    unreachable(await second, 'busy', false);
+    release();
+    answered(await first, 200);
+    assert.equal(server.seen.length, 1);
+  });
+});
+
+describe('a cluster that does not answer', () => {
+  test('is left alone after five failures, probed with GET /version, and used again', async () => {
+    const time = { now: Date.now() };
+    const start = time.now;
+    let healthy = false;
+    server.answer((_request, response) => {
+      if (healthy) json(response, 200, {});
+      else response.socket?.destroy();
+    });
+    const client = clientOf({ now: () => time.now });
+    const write = { method: 'PATCH', path, body: {} } as const;
+    for (let n = 0; n < 5; n += 1) unreachable(await client.request(write), 'reset', true);
+    time.now += 700;
+    const refused = await client.request(write);
+    assert.match(unreachable(refused, 'breaker.open', false), /does not answer; asking it again in 1 s/);
+    assert.ok(refused.kind === 'unreachable' && refused.since === start);
+    assert.equal(client.failingSince(), start);
+    assert.equal(server.seen.length, 5);
+
+    time.now += 1000;
+    unreachable(await client.request(write), 'reset', false);
+    assert.deepEqual(server.seen.slice(5), ['GET /version'], 'a write must not be the probe');
+    unreachable(await client.request(write), 'breaker.open', false);
+
+    healthy = true;
+    time.now += 5000;
+    answered(await client.request(write), 200);
+    assert.deepEqual(server.seen.slice(6), ['GET /version', `PATCH ${path}`]);
+    assert.equal(client.failingSince(), undefined);
+  });
+
+  test('errors that it answers with do not count as failures', async () => {
+    const client = clientOf({ limits: { breakerThreshold: 2 } });
+    for (const status of [401, 403, 500, 503, 429, 500]) {
+      server.answer((_request, response) => json(response, status, {}));
+      answered(await client.request({ method: 'GET', path }), status);
+    }
+  });
+});
+
+describe('verbs', () => {
+  const splits = { apiVersion: 'split.smi-spec.io/v1alpha2', plural: 'trafficsplits', namespace: 'shop' };
+  const ref = { ...splits, name: 'web' };
+  const at = '/apis/split.smi-spec.io/v1alpha2/namespaces/shop/trafficsplits';
+
+  test('send the right method, path, content type and preconditions', async () => {
+    const bodies: unknown[] = [];
+    const types: unknown[] = [];
+    server.answer((request, response) => {
+      types.push(request.headers['content-type']);
+      bodies.push(request.text === '' ? undefined : JSON.parse(request.text));
+      json(response, 200, {});
+    });
+    const client = clientOf();
+    await client.get(ref);
+    await client.create(splits, { a: 1 }, { dryRun: true });
+    await client.put(ref, { b: 1 });
+    await client.patch(ref, { metadata: { resourceVersion: '5' } });
+    await client.apply(ref, { c: 1 }, { fieldManager: 'cdaas', force: true });
+    await client.delete(ref, { uid: 'u', resourceVersion: '9', propagationPolicy: 'Orphan' });
+    assert.deepEqual(server.seen, [
+      `GET ${at}/web`,
+      `POST ${at}?fieldManager=cdaas&dryRun=All`,
+      `PUT ${at}/web?fieldManager=cdaas`,
+      `PATCH ${at}/web?fieldManager=cdaas`,
+      `PATCH ${at}/web?fieldManager=cdaas&force=true`,
+      `DELETE ${at}/web`,
+    ]);
+    const merge = 'application/merge-patch+json';
+    const apply = 'application/apply-patch+yaml';
+    assert.deepEqual(types, [undefined, 'application/json', 'application/json', merge, apply, 'application/json']);
+    assert.deepEqual(bodies[5], {
+      kind: 'DeleteOptions',
+      apiVersion: 'v1',
+      preconditions: { uid: 'u', resourceVersion: '9' },
+      propagationPolicy: 'Orphan',
+    });
+  });
+
+  const pods = { apiVersion: 'v1', plural: 'pods', namespace: 'a' };
+  const page = (names: string[], next = '') => ({
+    kind: 'PodList',
+    apiVersion: 'v1',
+    metadata: { resourceVersion: '77', continue: next },
+    items: names.map((name) => ({ metadata: { name } })),
+  });
+
+  test('a list is read page by page, its items told their kind', async () => {
+    server.answer((request, response) => {
+      const next = new URL(request.url ?? '', server.url).searchParams.get('continue');
+      json(response, 200, next === null ? page(['a', 'b'], 'n=2&x') : page(['c']));
+    });
+    const listed = await clientOf().list(pods, { labelSelector: 'app in (x, y)', pageSize: 2 });
+    assert.ok(listed.kind === 'listed');
+    assert.equal(listed.resourceVersion, '77');
+    assert.deepEqual(
+      listed.objects.map(({ apiVersion, kind, metadata }) => `${apiVersion} ${kind} ${metadata.name}`),
+      ['v1 Pod a', 'v1 Pod b', 'v1 Pod c'],
+    );
+    assert.match(server.seen[1] ?? '', /labelSelector=app%20in%20\(x%2C%20y\)&limit=2&continue=n%3D2%26x$/);
+  });
+
+  test('a list whose continuation expired is begun again, once', async () => {
+    let expired = 0;
+    server.answer((request, response) => {
+      if (!request.url?.includes('continue')) return json(response, 200, page(['a'], 'next'));
+      expired += 1;
+      return expired === 1 ? json(response, 410, { reason: 'Expired' }) : json(response, 200, page(['b']));
+    });
+    const listed = await clientOf().list(pods);
+    assert.ok(listed.kind === 'listed');
+    assert.deepEqual(
+      listed.objects.map((object) => object.metadata.name),
+      ['a', 'b'],
+    );
+  });
+
+  test('a list without end and a list of nonsense are refused by name', async () => {
+    server.answer((_request, response) => json(response, 200, page(['a', 'b'], 'again')));
+    assert.match(unreachable(await clientOf().list(pods, { maxObjects: 9 }), 'answer.tooLarge', true), /more than 9/);
+    server.answer((_request, response) => json(response, 200, { ...page([]), items: [{ metadata: {} }] }));
+    unreachable(await clientOf().list(pods), 'answer.notJson', true);
+  });
+
+  test('discovery is cached, asks anew for a kind that it does not know, and says absent', async () => {
+    let kinds = ['TrafficSplit'];
+    server.answer((request, response) => {
+      if (request.url === '/apis/split.smi-spec.io') {
+        const versions = ['v1alpha1', 'v1alpha2'].map((version) => ({ version }));
+        return json(response, 200, { versions, preferredVersion: { version: 'v1alpha2' } });
+      }
+      if (request.url !== '/apis/split.smi-spec.io/v1alpha2') return json(response, 404, { reason: 'NotFound' });
+      const resources = kinds.flatMap((kind) => [
+        { name: `${kind.toLowerCase()}s`, kind, namespaced: true, verbs: ['get', 'list'] },
+        { name: `${kind.toLowerCase()}s/status`, kind, namespaced: true, verbs: ['get'] },
+      ]);
+      return json(response, 200, { resources });
+    });
+    const client = clientOf();
+    const found = { kind: 'found', plural: 'trafficsplits', namespaced: true, verbs: ['get', 'list'] };
+    assert.deepEqual(await client.findResource(splits.apiVersion, 'TrafficSplit'), found);
+    assert.deepEqual(await client.findResource(splits.apiVersion, 'TrafficSplit'), found);
+    assert.equal(server.seen.length, 1);
+    assert.deepEqual(await client.findResource(splits.apiVersion, 'Other'), { kind: 'absent' });
+    kinds = ['TrafficSplit', 'Other'];
+    assert.equal((await client.findResource(splits.apiVersion, 'Other')).kind, 'found');
+    assert.deepEqual(await client.findResource('none.io/v1', 'Other'), { kind: 'absent' });
+    assert.deepEqual(await client.servedVersions('split.smi-spec.io'), {
+      kind: 'served',
+      versions: ['v1alpha2', 'v1alpha1'],
+    });
+    assert.deepEqual(await client.servedVersions('none.io'), { kind: 'served', versions: [] });
+  });
+});
+
+describe('clients by cluster', () => {
+  const key = { organisationId: 'o', tenantId: 't', clusterId: 'c' };
+
+  test('are shared, checked again now and then, and replaced when the credential changes', async () => {
+    const time = { now: 0 };
+    let current = { version: '1', token: 'first' };
+    const known: (string | undefined)[] = [];
+    const clients = createKubeClients(
+      async (_key, knownVersion) => {
+        known.push(knownVersion);
+        if (knownVersion === current.version) return 'unchanged';
+        const access = { server: server.url, caData: authority.certificate, credential: { token: current.token } };
+        return { version: current.version, access };
+      },
+      allowing(server.port),
+      { now: () => time.now },
+    );
+    const [first, same] = await Promise.all([clients.get(key), clients.get(key)]);
+    assert.ok(first && first === same);
+    time.now += 6000;
+    assert.equal(await clients.get(key), first);
+    current = { version: '2', token: 'second' };
+    assert.equal(await clients.get(key), first);
+    clients.invalidate(key);
+    const second = await clients.get(key);
+    assert.ok(second && second !== first);
+    assert.deepEqual(known, [undefined, '1', '1']);
+    unreachable(await first.version(), 'client.closed', false);
+    answered(await second.version(), 200);
+    await clients.close();
+    unreachable(await second.version(), 'client.closed', false);
+  });
+
+  test('never reach a caller who names the cluster under another tenant', async () => {
+    const asked: string[] = [];
+    const clients = createKubeClients(async ({ tenantId }) => {
+      asked.push(tenantId);
+      if (tenantId !== 't') return undefined;
+      return { version: '1', access: { server: server.url, caData: authority.certificate, credential: { token } } };
+    }, allowing(server.port));
+    assert.ok(await clients.get(key));
+    assert.equal(await clients.get({ ...key, tenantId: 'other' }), undefined);
+    assert.deepEqual(asked, ['t', 'other']);
+    await clients.close();
+  });
+
+  test('closing lets a request under way finish', async () => {
+    const client = clientOf();
+    let closing: Promise<void> | undefined;
+    server.answer((_request, response) => {
+      closing = client.close();
+      json(response, 200, { done: true });
+    });
+    assert.deepEqual(answered(await client.request({ method: 'POST', path, body: {} }), 200), { done: true });
+    await closing;
+  });
+});
