@@ -2,7 +2,8 @@ import type { KubernetesObject } from '../kubernetes.ts';
 import { groupOf, isApiVersion, isDnsLabel, isDnsSubdomain, isKind, isPathSegment } from './kubernetes-names.ts';
 import type { Path } from './source.ts';
 import { at, entries, exists, isMapping, type View } from './view.ts';
-import { type FileErrorCode, toWords } from './violations.ts';
+import type { FileErrorCode } from './violations.ts';
+import { toWords } from './words.ts';
 
 /** Reports a mistake in one object of a manifest; `field` is the path inside the object. */
 export type Refuse = (code: FileErrorCode, field: Path, message: string, hint?: string) => void;

@@ -4,85 +4,88 @@ import { groupOf } from './kubernetes-names.ts';
 import { checkObject, type Refuse, withoutServerFields } from './manifest-object.ts';
 import { type Budget, type LocatedDocument, locate, type Path } from './source.ts';
 import { at, exists, isMapping, items, keys, text, type View } from './view.ts';
-import { type Report, shorten, toWords } from './violations.ts';
+import type { Report } from './violations.ts';
+import { shorten, toWords } from './words.ts';
 import { checkWorkload } from './workload.ts';
 import { readYaml } from './yaml-source.ts';
 
 /** One object of the manifests as written. `refuse` reports a mistake in it at the right document, line and column. */
 export type ManifestObject = { object: KubernetesObject; refuse: Refuse };
 
+/** `complete`: all that was written could be read. */
+type ReadObjects = { objects: ManifestObject[]; complete: boolean };
+
 /** The objects of one entry of `manifests`; `targets` undefined means all. */
-export type ManifestEntry = { targets: Set<string> | undefined; objects: ManifestObject[] };
+export type ManifestEntry = ReadObjects & { targets: Set<string> | undefined };
 
 /**
  * Reads every manifest (spec/deployment-file.md §5), each text once, and reports what is wrong with each object. No message
  * holds a value of a manifest other than kinds and names: it may be a secret.
  */
 export function readManifests(budget: Budget, root: View, report: Report): ManifestEntry[] {
-  const readFiles = new Map<string, ManifestObject[]>();
-  const used = new Set<string>();
+  const readPaths = new Map<string, ReadObjects>();
   const read = items(at(root, 'manifests')).map((entry) => {
     const targets = at(entry, 'targets');
     const names = exists(targets) ? new Set(items(targets).flatMap((item) => text(item) ?? [])) : undefined;
-    return { targets: names, objects: readEntry(entry) };
+    const path = exists(at(entry, 'inline')) ? undefined : text(at(entry, 'path'));
+    const known = path === undefined ? undefined : readPaths.get(path);
+    if (known !== undefined) return { targets: names, ...known };
+    const before = report.count();
+    const objects = readEntry(budget, root, entry, report);
+    const found = { objects, complete: report.count() === before && isReadable(entry) };
+    if (path !== undefined) readPaths.set(path, found);
+    return { targets: names, ...found };
   });
   for (const path of keys(at(root, 'files'))) {
-    if (path !== '' && !used.has(path))
-      report.warning(['files', path], `files['${shorten(path)}'] is named by no manifest and is ignored`);
+    if (path === '' || readPaths.has(path)) continue;
+    report.warning(['files', path], `files['${shorten(path)}'] is named by no manifest and is ignored`);
   }
   return read;
+}
 
-  function readEntry(entry: View): ManifestObject[] {
-    if (!isMapping(entry.value)) return [];
-    const path = text(at(entry, 'path'));
-    const inline = text(at(entry, 'inline'));
-    const count = [at(entry, 'path'), at(entry, 'inline')].filter(exists).length;
-    if (count !== 1) {
-      const got = count === 0 ? 'neither' : 'both';
-      report.violation(
-        'manifest.choice',
-        entry.path,
-        `${toWords(entry.path)} needs exactly one of path and inline, and has ${got}`,
-      );
-      return [];
-    }
-    if (inline !== undefined)
-      return readText(budget, inline, at(entry, 'inline').path, toWords(at(entry, 'inline').path), report);
-    if (path === undefined || isUrl(path)) return [];
-    used.add(path);
-    const known = readFiles.get(path);
-    if (known !== undefined) return known;
-    const objects = readPath(path, entry);
-    readFiles.set(path, objects);
-    return objects;
-  }
+/** Whether its text is here; what is wrong with its shape was told by the schema. */
+function isReadable(entry: View): boolean {
+  const path = text(at(entry, 'path'));
+  return path === undefined ? text(at(entry, 'inline')) !== undefined : !isUrl(path);
+}
 
-  function readPath(path: string, entry: View): ManifestObject[] {
-    const contents = at(root, 'files', path);
-    const where = at(entry, 'path').path;
-    if (path === '' || !exists(contents)) {
-      const hint =
-        didYouMean(path, keys(at(root, 'files'))) ??
-        `send its text in files['${shorten(path)}'], as a list with one entry for each file`;
-      report.violation('manifest.missing', where, `manifest '${shorten(path)}' is not among the files that were sent`, {
-        hint,
-      });
-      return [];
-    }
-    if (Array.isArray(contents.value) && contents.value.length === 0) {
-      if (/\.[A-Za-z]+$/.test(path) && !/\.ya?ml$/.test(path)) {
-        report.violation(
-          'manifest.missing',
-          where,
-          `manifest '${shorten(path)}' was not read: only files that end in .yaml or .yml are`,
-        );
-      } else report.warning(where, `manifest '${shorten(path)}' holds no .yaml or .yml file`);
-    }
-    return items(contents).flatMap((content, index) => {
-      const words = `${shorten(path)}${items(contents).length > 1 ? ` (file ${index + 1})` : ''}`;
-      return readText(budget, text(content) ?? '', content.path, words, report);
-    });
+function readEntry(budget: Budget, root: View, entry: View, report: Report): ManifestObject[] {
+  if (!isMapping(entry.value)) return [];
+  const path = at(entry, 'path');
+  const inline = at(entry, 'inline');
+  if (exists(path) === exists(inline)) {
+    const message = `${toWords(entry.path)} needs exactly one of path and inline, and has ${exists(path) ? 'both' : 'neither'}`;
+    report.violation('manifest.choice', entry.path, message);
+    return [];
   }
+  const yaml = text(inline);
+  if (yaml !== undefined) return readText(budget, yaml, inline.path, toWords(inline.path), report);
+  const name = text(path);
+  return name === undefined || isUrl(name) ? [] : readPath(budget, root, name, path.path, report);
+}
+
+/** What was sent under a path. `where`: the field that names it. */
+function readPath(budget: Budget, root: View, path: string, where: Path, report: Report): ManifestObject[] {
+  const files = at(root, 'files');
+  const contents = at(files, path);
+  const title = `manifest '${shorten(path)}'`;
+  if (path === '' || !exists(contents)) {
+    const send = `send its text in files['${shorten(path)}'], as a list with one entry for each file`;
+    const hint = didYouMean(path, keys(files)) ?? send;
+    report.violation('manifest.missing', where, `${title} is not among the files that were sent`, { hint });
+    return [];
+  }
+  const texts = items(contents);
+  if (texts.length === 0 && Array.isArray(contents.value)) {
+    const isOtherFile = /\.[A-Za-z]+$/.test(path) && !/\.ya?ml$/.test(path);
+    if (isOtherFile) {
+      report.violation('manifest.missing', where, `${title} was not read: only files that end in .yaml or .yml are`);
+    } else report.warning(where, `${title} holds no .yaml or .yml file`);
+  }
+  return texts.flatMap((content, index) => {
+    const words = `${shorten(path)}${texts.length > 1 ? ` (file ${index + 1})` : ''}`;
+    return readText(budget, text(content) ?? '', content.path, words, report);
+  });
 }
 
 /** A path with scheme and host is fetched by the server, not sent along. */

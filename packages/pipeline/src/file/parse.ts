@@ -1,5 +1,6 @@
 import { type Budget, createBudget, type LocatedDocument, locateJson, type SourceProblem } from './source.ts';
-import { toPointer, type Violation } from './violations.ts';
+import type { Violation } from './violations.ts';
+import { toPointer } from './words.ts';
 import { readYaml } from './yaml-source.ts';
 
 /** A deployment file as plain JSON with the place of every value, ready for resolveDeploymentFile. */

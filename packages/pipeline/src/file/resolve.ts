@@ -13,7 +13,8 @@ import { checkTemplates } from './templates.ts';
 import { checkTraffic, smiNames, trafficOf } from './traffic.ts';
 import { checkUnsupported } from './unsupported.ts';
 import { at, exists, text, type View, withoutNulls } from './view.ts';
-import { createReport, type Report, shorten, type Violation } from './violations.ts';
+import { createReport, type Report, type Violation } from './violations.ts';
+import { shorten } from './words.ts';
 
 export type ResolveOptions = {
   /** Names of the cluster accounts that the caller's tenant has. */

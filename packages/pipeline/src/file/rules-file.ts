@@ -3,7 +3,8 @@ import { didYouMean } from './hints.ts';
 import { isServiceName } from './kubernetes-names.ts';
 import { knownKeys } from './schema-violations.ts';
 import { at, entries, exists, isMapping, items, keys, text, type View } from './view.ts';
-import { type Report, shorten, toWords } from './violations.ts';
+import type { Report } from './violations.ts';
+import { shorten, toWords } from './words.ts';
 
 /** Rules of the top level and of the blocks that steps refer to (spec/deployment-file.md §2, 3, 8, 9). */
 export function checkFile(root: View, report: Report): void {
@@ -15,8 +16,8 @@ export function checkFile(root: View, report: Report): void {
 
 function checkTopLevel(root: View, report: Report): void {
   const known = knownKeys([]);
-  for (const key of keys(root)) {
-    if (known.includes(key)) continue;
+  const unknown = keys(root).filter((key) => !known.includes(key));
+  for (const key of unknown.slice(0, 50)) {
     const hint = didYouMean(key, known);
     report.warning(
       [key],

@@ -3,7 +3,8 @@ import { didYouMean } from './hints.ts';
 import { isNone, stepKinds } from './schema-strategies.ts';
 import { constraintStepLists, type StepListPlace, strategyStepLists } from './step-lists.ts';
 import { at, entries, exists, isMapping, items, keys, text, type View } from './view.ts';
-import { type Report, shorten, toWords } from './violations.ts';
+import type { Report } from './violations.ts';
+import { shorten, toWords } from './words.ts';
 
 /** Rules of strategies and steps (spec/deployment-file.md §4.1, §6), beyond the shape of each field. */
 export function checkSteps(root: View, report: Report): void {

@@ -2,7 +2,8 @@ import { didYouMean } from './hints.ts';
 import { isDnsLabel } from './kubernetes-names.ts';
 import { checkTargetNames } from './rules-file.ts';
 import { at, entries, exists, isMapping, items, text, type View } from './view.ts';
-import { type Report, shorten, toWords } from './violations.ts';
+import type { Report } from './violations.ts';
+import { shorten, toWords } from './words.ts';
 
 /** Rules of targets and of everything that names one (spec/deployment-file.md §2 targetFilters, §4, §5 targets). */
 export function checkTargets(root: View, accountOverride: string | undefined, report: Report): void {

@@ -5,7 +5,8 @@ import type { CheckParams } from './schema-fields.ts';
 import { stepKinds } from './schema-strategies.ts';
 import type { Path } from './source.ts';
 import { at, exists, isMapping, keys, type View } from './view.ts';
-import { type Report, shorten, toWords } from './violations.ts';
+import type { Report } from './violations.ts';
+import { shorten, toWords } from './words.ts';
 
 /**
  * Checks the shape of the file and reports every breach in the words of spec/deployment-file.md §13. `oversized`: a list
@@ -32,7 +33,8 @@ function reportIssue(issue: z.core.$ZodIssue, root: View, report: Report): void 
     case 'invalid_type':
       return exists(view) ? mistyped(view, expectedWords(issue.expected), report) : missing(path, root, report);
     case 'unrecognized_keys':
-      for (const key of issue.keys) unknownKey(view, key, report);
+      // Nobody reads hints for hundreds of keys, and looking for near words takes time.
+      for (const [index, key] of issue.keys.entries()) unknownKey(view, key, report, index < 50);
       return;
     case 'custom': {
       const { code, message, words: allowed } = issue.params as CheckParams;
@@ -91,7 +93,7 @@ const misplaced: Record<string, string> = {
   path: 'write the body under `inline`',
 };
 
-function unknownKey(parent: View, key: string, report: Report): void {
+function unknownKey(parent: View, key: string, report: Report, withHint: boolean): void {
   const path = [...parent.path, key];
   const known = knownKeys(parent.path);
   const isStep = known.includes('runWebhook') && (stepKinds as string[]).includes(key);
@@ -99,7 +101,7 @@ function unknownKey(parent: View, key: string, report: Report): void {
     ? `${key} is not allowed in ${toWords(parent.path.slice(0, -1))}; only ${known.join(', ')} are`
     : `${toWords(path)} is not a known field`;
   const place = Object.hasOwn(misplaced, key) ? misplaced[key] : undefined;
-  const hint = isStep ? undefined : (didYouMean(key, known) ?? place ?? `known here: ${known.join(', ')}`);
+  const hint = isStep || !withHint ? undefined : (didYouMean(key, known) ?? place ?? `known here: ${known.join(', ')}`);
   report.violation('field.unknown', path, message, { hint, onKey: true });
 }
 

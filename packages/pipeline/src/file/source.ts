@@ -22,12 +22,16 @@ export type SourceProblem = { message: string; path: Path; position?: Position; 
  * What reading may use up. One budget is shared by a deployment file and all its manifests, so that aliases cannot make
  * a small text large. Counts fall as they are used.
  */
-export type Budget = { values: number; characters: number; depth: number; keyCharacters: number };
+export type Budget = { values: number; characters: number; lexemes: number };
 
 export const sourceLimits = {
   /** Of one text. */
-  characters: 4 * 1024 * 1024,
+  characters: 2 * 1024 * 1024,
+  /** Of all texts together, aliases resolved. */
   values: 200_000,
+  resolvedCharacters: 8 * 1024 * 1024,
+  /** Words, marks and spaces of all YAML texts; what the YAML library's time grows with. A dense text of 1 MiB has 250,000. */
+  lexemes: 400_000,
   depth: 100,
   keyCharacters: 1024,
 } as const;
@@ -35,9 +39,8 @@ export const sourceLimits = {
 export function createBudget(): Budget {
   return {
     values: sourceLimits.values,
-    characters: 2 * sourceLimits.characters,
-    depth: sourceLimits.depth,
-    keyCharacters: sourceLimits.keyCharacters,
+    characters: sourceLimits.resolvedCharacters,
+    lexemes: sourceLimits.lexemes,
   };
 }
 
@@ -73,19 +76,20 @@ export function chargeText(text: string, budget: Budget): string | undefined {
 
 /** Takes one key from the budget; says what is wrong with it, if anything. */
 export function chargeKey(key: string, budget: Budget): string | undefined {
-  if (key.length > budget.keyCharacters) return `a key is longer than ${budget.keyCharacters} characters`;
+  if (key.length > sourceLimits.keyCharacters) return `a key is longer than ${sourceLimits.keyCharacters} characters`;
   if (key === '__proto__') return 'the key __proto__ cannot be used';
   return chargeText(key, budget);
 }
 
 /** Takes one value at this depth from the budget; says why it is refused, if it is. */
 export function chargeValue(depth: number, budget: Budget): string | undefined {
-  if (depth > budget.depth) return `more than ${budget.depth} levels of mappings and lists inside each other`;
+  if (depth > sourceLimits.depth)
+    return `more than ${sourceLimits.depth} levels of mappings and lists inside each other`;
   budget.values -= 1;
   return budget.values < 0 ? tooLarge : undefined;
 }
 
-const tooLarge = `too large: more than ${sourceLimits.values} values or ${(2 * sourceLimits.characters) / 1024 / 1024} million characters once aliases are resolved`;
+const tooLarge = `too large: more than ${sourceLimits.values} values or ${sourceLimits.resolvedCharacters / 1024 / 1024} million characters once aliases are resolved`;
 
 /** Takes an already parsed JSON value as a document; there are no lines then. The value is copied. */
 export function locateJson(

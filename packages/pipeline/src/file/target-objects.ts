@@ -2,10 +2,11 @@ import type { KubernetesObject } from '../kubernetes.ts';
 import { groupOf } from './kubernetes-names.ts';
 import type { ManifestEntry, ManifestObject } from './manifests.ts';
 import { at, entries, exists, isMapping, text, type View } from './view.ts';
-import { type Report, shorten } from './violations.ts';
+import type { Report } from './violations.ts';
+import { shorten } from './words.ts';
 
-/** The objects of one target, namespaces applied, in the order of applying; its Deployments apart. */
-export type TargetObjects = { deployments: ManifestObject[]; others: ManifestObject[] };
+/** The objects of one target, namespaces applied, in the order of applying; its Deployments apart. `complete`: all could be read. */
+export type TargetObjects = { deployments: ManifestObject[]; others: ManifestObject[]; complete: boolean };
 
 /**
  * Gives each target its objects (spec/deployment-file.md §4, §5) and reports what contradicts itself there: the same object
@@ -14,9 +15,8 @@ export type TargetObjects = { deployments: ManifestObject[]; others: ManifestObj
 export function assembleTargets(root: View, manifests: ManifestEntry[], report: Report): Map<string, TargetObjects> {
   const assembled = new Map<string, TargetObjects>();
   for (const [name, target] of entries(at(root, 'targets'))) {
-    const written = manifests
-      .filter(({ targets }) => targets === undefined || targets.has(name))
-      .flatMap(({ objects }) => objects);
+    const sources = manifests.filter(({ targets }) => targets === undefined || targets.has(name));
+    const written = sources.flatMap(({ objects }) => objects);
     const scopes = customScopes(written);
     const placed = written.map((item) => ({
       ...item,
@@ -30,7 +30,11 @@ export function assembleTargets(root: View, manifests: ManifestEntry[], report: 
       const { path } = at(target, 'strategy');
       report.violation('strategy.missing', path, `target '${shorten(name)}' gets a Deployment and needs a strategy`);
     }
-    assembled.set(name, { deployments, others });
+    assembled.set(name, {
+      deployments,
+      others,
+      complete: manifests.length > 0 && sources.every(({ complete }) => complete),
+    });
   }
   return assembled;
 }

@@ -2,7 +2,8 @@ import { didYouMean } from './hints.ts';
 import { knownKeys } from './schema-violations.ts';
 import type { Path } from './source.ts';
 import { at, entries, items, text, type View } from './view.ts';
-import { type Report, shorten, toWords } from './violations.ts';
+import type { Report } from './violations.ts';
+import { shorten, toWords } from './words.ts';
 
 /** Where a template stands: Q a metric query, W a webhook, X anything else (spec/deployment-file.md §11). */
 type TemplatePlace = 'Q' | 'W' | 'X';

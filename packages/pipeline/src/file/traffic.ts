@@ -2,7 +2,8 @@ import { isDnsLabel, isDnsSubdomain } from './kubernetes-names.ts';
 import { checkServiceName } from './rules-file.ts';
 import type { TargetObjects } from './target-objects.ts';
 import { at, entries, exists, isMapping, items, text, type View } from './view.ts';
-import { type Report, shorten, toWords } from './violations.ts';
+import type { Report } from './violations.ts';
+import { shorten, toWords } from './words.ts';
 import { selectorMatches } from './workload.ts';
 
 export const trafficKinds = ['smi', 'istio', 'kubernetes'] as const;

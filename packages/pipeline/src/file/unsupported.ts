@@ -109,9 +109,8 @@ function refuseTraffic(root: View, name: string, target: View, refuse: RefuseFea
   }
 }
 
-function refuseObjects(target: View, { deployments, others }: TargetObjects, refuse: RefuseFeature): void {
-  const said = (path: Path) => (message: string) => refuse(path, message);
-  if (deployments.length === 0) said(target.path)('a target without a Deployment');
+function refuseObjects(target: View, { deployments, others, complete }: TargetObjects, refuse: RefuseFeature): void {
+  if (deployments.length === 0 && complete) refuse(target.path, 'a target without a Deployment');
   for (const { refuse: refuseObject } of deployments.slice(1)) {
     refuseObject('step.unsupported', ['kind'], 'not supported yet: more than one Deployment in one target');
   }

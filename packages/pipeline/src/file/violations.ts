@@ -1,5 +1,6 @@
 import type { LocatedDocument, Path } from './source.ts';
 import { locate } from './source.ts';
+import { toPointer } from './words.ts';
 
 /** Every code that this folder can put on a violation (spec/deployment-file.md §13 and its further words). */
 export const fileErrorCodes = [
@@ -59,6 +60,8 @@ export type Where = { onKey?: boolean; inManifest?: { line?: number; column?: nu
 export type Report = {
   violation(code: FileErrorCode, path: Path, message: string, details?: Where & { hint?: string | undefined }): void;
   warning(path: Path, text: string): void;
+  /** How many violations there are so far. */
+  count(): number;
   /** In the order of the document, none twice, at most `maxViolations`. */
   violations(): Violation[];
   warnings(): string[];
@@ -93,8 +96,9 @@ export function createReport(document: LocatedDocument): Report {
       const place = locate(document, path, false);
       if (!warnings.has(text)) warnings.set(text, entry(place.order, place.position, text));
     },
+    count: () => violations.size,
     violations: () => capped(inOrder(violations)),
-    warnings: () => inOrder(warnings),
+    warnings: () => inOrder(warnings).slice(0, maxViolations),
   };
 }
 
@@ -117,27 +121,4 @@ function capped(violations: Violation[]): Violation[] {
     ...violations.slice(0, maxViolations),
     { code: next.code, path: next.path, message: `and ${rest} more of such mistakes; correct these first` },
   ];
-}
-
-/** RFC 6901. */
-export function toPointer(path: Path): string {
-  return path.map((key) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('');
-}
-
-/** A path as people write it: `strategies.slow.canary.steps[0]`. */
-export function toWords(path: Path): string {
-  if (path.length === 0) return 'the deployment file';
-  let words = '';
-  for (const key of path) {
-    if (typeof key === 'number') words += `[${key}]`;
-    else if (/^[\w-]+$/.test(key)) words += `${words === '' ? '' : '.'}${shorten(key)}`;
-    else words += `["${shorten(key)}"]`;
-  }
-  return words;
-}
-
-/** A word of the user's for a message: short, and on one line. */
-export function shorten(word: string): string {
-  const line = word.replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '?');
-  return line.length > 60 ? `${line.slice(0, 57)}...` : line;
 }
