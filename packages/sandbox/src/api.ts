@@ -4,13 +4,14 @@
  */
 import { randomUUID } from 'node:crypto';
 import { applied, managersAfterUpdate } from './apply.ts';
+import { decode } from './decode.ts';
 import { withDefaults } from './defaults.ts';
-import { ApiError, alreadyExists, badRequest, conflict, forbidden, invalid, notFound } from './errors.ts';
+import { ApiError, alreadyExists, badRequest, conflict, forbidden, invalid, notFound, uidMismatch } from './errors.ts';
 import { equal, type Fields, isFields, type KubeObject, type Metadata, randomSuffix, timestamp } from './objects.ts';
 import { jsonPatch, mergePatch, strategicMerge } from './patch.ts';
-import type { Registry, Resource } from './resources.ts';
+import { definitionsId, type Registry, type Resource } from './resources.ts';
 import type { Entry, Store } from './store.ts';
-import { checkTypes, validate } from './validate.ts';
+import { validate } from './validate.ts';
 
 export type Cluster = { store: Store; registry: Registry };
 
@@ -25,12 +26,6 @@ export type WriteOptions = {
 };
 
 export type PatchType = 'merge' | 'json' | 'strategic' | 'apply';
-
-export type DeleteOptions = {
-  preconditions?: { uid?: string; resourceVersion?: string };
-  propagationPolicy?: string;
-  gracePeriodSeconds?: number;
-};
 
 export function read({ store }: Cluster, { resource, namespace, name }: Target): Entry {
   const entry = store.get(resource.id, namespace, name);
@@ -246,15 +241,13 @@ function save({ store, registry }: Cluster, resource: Resource, object: KubeObje
   const stored = inVersion({ resource, version: resource.versions[0]! }, object);
   if (dryRun) return { id: resource.id, object: stored, json: JSON.stringify(stored), version: store.version() };
   const entry = store.put(resource.id, stored);
-  if (resource.id === definitions) registry.register(entry.object);
+  if (resource.id === definitionsId) registry.register(entry.object);
   return entry;
 }
 
-const definitions = 'customresourcedefinitions.apiextensions.k8s.io';
-
 /** A definition is served as soon as it is stored, so it is born established. */
 function established(resource: Resource, object: KubeObject): KubeObject {
-  if (resource.id !== definitions) return object;
+  if (resource.id !== definitionsId) return object;
   const spec = object.spec as Fields;
   const lastTransitionTime = timestamp();
   const conditions = ['NamesAccepted', 'Established'].map((type) => {
@@ -292,91 +285,4 @@ function rescale(cluster: Cluster, target: Target, old: Entry, body: unknown, op
     spec: { ...(current.spec as Fields), replicas: scale },
   };
   return update(cluster, target, old, wanted, options);
-}
-
-/** Checks that a body is an object of this kind whose fields have the types that the kind gives them. */
-function decode({ resource, version, namespace }: Omit<Target, 'name'>, body: unknown): KubeObject {
-  if (!isFields(body)) throw badRequest('the body of the request must be an object');
-  const { apiVersion = groupVersion(resource, version), kind = resource.kind, metadata = {}, ...rest } = body;
-  if (apiVersion !== groupVersion(resource, version)) {
-    const expected = groupVersion(resource, version);
-    throw badRequest(
-      `the API version in the data (${String(apiVersion)}) does not match the expected API version (${expected})`,
-    );
-  }
-  if (kind !== resource.kind) {
-    throw badRequest(`the kind in the data (${String(kind)}) does not match the expected kind (${resource.kind})`);
-  }
-  const object = withoutNulls({ apiVersion, kind, metadata, ...rest }) as KubeObject;
-  checkTypes(resource, object);
-  const given = object.metadata.namespace;
-  if (given && given !== namespace) {
-    throw badRequest(
-      `the namespace of the provided object does not match the namespace sent on the request (${given}, ${namespace})`,
-    );
-  }
-  return object;
-}
-
-function withoutNulls(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(withoutNulls);
-  if (!isFields(value)) return value;
-  const kept: Fields = {};
-  for (const key in value) if (value[key] !== null) kept[key] = withoutNulls(value[key]);
-  return kept;
-}
-
-function uidMismatch(wanted: string, actual: string): string {
-  return `Precondition failed: UID in precondition: ${wanted}, UID in object meta: ${actual}`;
-}
-
-/**
- * Deletes an object, or marks it where somebody must act first: a finalizer's owner, a pod's kubelet, a namespace's
- * clearing. Dependants go by the garbage collector, or are freed at once under propagationPolicy Orphan.
- */
-export function remove(cluster: Cluster, target: Target, options: DeleteOptions = {}): { entry: Entry; gone: boolean } {
-  const { resource, name } = target;
-  const entry = read(cluster, target);
-  const { uid, resourceVersion } = entry.object.metadata;
-  const wanted = options.preconditions ?? {};
-  if (wanted.uid !== undefined && wanted.uid !== uid) throw conflict(resource, name, uidMismatch(wanted.uid, uid));
-  if (wanted.resourceVersion !== undefined && wanted.resourceVersion !== resourceVersion) {
-    const why = `Precondition failed: ResourceVersion in precondition: ${wanted.resourceVersion}, ResourceVersion in object meta: ${resourceVersion}`;
-    throw conflict(resource, name, why);
-  }
-  if (options.propagationPolicy === 'Orphan') orphan(cluster, uid);
-  return removeEntry(cluster, resource, entry, options.gracePeriodSeconds);
-}
-
-export function removeEntry(
-  { store, registry }: Cluster,
-  resource: Resource,
-  entry: Entry,
-  gracePeriodSeconds?: number,
-): { entry: Entry; gone: boolean } {
-  const { object } = entry;
-  const { metadata } = object;
-  const graceful = resource.id === 'pods' && gracePeriodSeconds !== 0 && isFields(object.spec) && object.spec.nodeName;
-  const space = resource.id === 'namespaces';
-  if (!graceful && !space && !metadata.finalizers?.length) {
-    if (resource.id === definitions) {
-      for (const instance of store.list(metadata.name)) store.remove(instance);
-      registry.unregister(object);
-    }
-    return { entry: store.remove(entry), gone: true };
-  }
-  if (metadata.deletionTimestamp) return { entry, gone: false };
-  const grace = graceful ? { deletionGracePeriodSeconds: gracePeriodSeconds ?? 30 } : {};
-  const marked: KubeObject = { ...object, metadata: { ...metadata, deletionTimestamp: timestamp(), ...grace } };
-  if (space) marked.status = { ...(isFields(object.status) ? object.status : {}), phase: 'Terminating' };
-  return { entry: store.put(resource.id, marked), gone: false };
-}
-
-function orphan({ store }: Cluster, ownerUid: string): void {
-  for (const { id, object } of store.dependants(ownerUid)) {
-    const ownerReferences = object.metadata.ownerReferences?.filter(({ uid }) => uid !== ownerUid) ?? [];
-    const { ownerReferences: _, ...metadata } = object.metadata;
-    const freed = ownerReferences.length > 0 ? { ...metadata, ownerReferences } : metadata;
-    store.put(id, { ...object, metadata: freed });
-  }
 }

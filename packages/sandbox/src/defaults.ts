@@ -49,7 +49,10 @@ const defaults: Record<string, Default> = {
     spec: podSpec(object.spec),
     status: { phase: 'Pending', qosClass: 'BestEffort', ...fieldsAt(object, 'status') },
   }),
-  'replicasets.apps': (object) => workload(object, {}),
+  'replicasets.apps': (object) => ({
+    ...workload(object, {}),
+    status: { replicas: 0, ...fieldsAt(object, 'status') },
+  }),
   'deployments.apps': (object) => {
     const strategy = fieldsAt(fieldsAt(object, 'spec'), 'strategy');
     const rolling = { maxSurge: '25%', maxUnavailable: '25%', ...fieldsAt(strategy, 'rollingUpdate') };

@@ -91,3 +91,13 @@ export function unsupportedMediaType(message: string): ApiError {
 export function noSuchPath(): ApiError {
   return new ApiError(404, 'NotFound', 'the server could not find the requested resource', {});
 }
+
+/** Why an object that was deleted and made again is not the one that was meant. */
+export function uidMismatch(wanted: string, actual: string): string {
+  return `Precondition failed: UID in precondition: ${wanted}, UID in object meta: ${actual}`;
+}
+
+export function methodNotAllowed(): ApiError {
+  const message = 'the server does not allow this method on the requested resource';
+  return new ApiError(405, 'MethodNotAllowed', message, {});
+}

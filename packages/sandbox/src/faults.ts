@@ -17,12 +17,14 @@ export type Faults = {
   graceMs: number;
   /** Milliseconds from a change of pods or Services to the EndpointSlices. */
   endpointLagMs: number;
+  /** Milliseconds before every request is looked at. */
+  requestDelayMs: number;
   /** A say over every pod before its image and annotations are asked; null leaves it to them. */
   podFate: null | ((pod: Pod) => PodFate | null);
 };
 
 export function noFaults(): Faults {
-  return { readyAfterMs: { min: 50, max: 150 }, graceMs: 100, endpointLagMs: 0, podFate: null };
+  return { readyAfterMs: { min: 50, max: 150 }, graceMs: 100, endpointLagMs: 0, requestDelayMs: 0, podFate: null };
 }
 
 export const readyAfterAnnotation = 'sandbox.cdaas/ready-after';

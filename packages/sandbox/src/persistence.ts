@@ -61,8 +61,11 @@ export function openChangeLog(dataDir: string): ChangeLog {
   const path = join(dataDir, logName);
   let file = openSync(path, 'a', 0o600);
   let size = 0;
+  let closed = false;
   return {
     append(type, id, json) {
+      // Whoever opens a file next may get this one's number: a late write must not land there.
+      if (closed) throw new Error('the sandbox cluster has stopped');
       const line = Buffer.from(`${type} ${id} ${json}\n`);
       writeAll(file, line);
       size += line.length;
@@ -76,7 +79,10 @@ export function openChangeLog(dataDir: string): ChangeLog {
       size = 0;
     },
     size: () => size,
-    close: () => closeSync(file),
+    close() {
+      closed = true;
+      closeSync(file);
+    },
   };
 }
 

@@ -23,6 +23,8 @@ export type Resource = {
   custom?: { schemas: Record<string, Schema>; columns: Record<string, PrinterColumn[]> };
 };
 
+export const definitionsId = 'customresourcedefinitions.apiextensions.k8s.io';
+
 type BuiltIn = [group: string, version: string, kind: string, plural: string, shortNames: string, flags: string];
 
 /** Flags: n namespaced, s status, r scale, g generation. */

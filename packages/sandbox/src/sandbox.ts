@@ -2,12 +2,10 @@
  * The sandbox cluster: the Kubernetes API over TLS, its workload controllers and a mesh, in this process, kept under a
  * folder. One process serves a folder at a time; the listening port guards that.
  */
-import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { createSecureServer, type Http2SecureServer } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
-import { join } from 'node:path';
-import { createServerIdentity } from './certificates.ts';
+import { host, kubeconfigFor, loadAccess, saveAccess } from './access.ts';
 import { type Adaptor, adaptorController } from './controllers/adaptor.ts';
 import { cleanupController } from './controllers/cleanup.ts';
 import type { Controller } from './controllers/controller.ts';
@@ -15,16 +13,15 @@ import { deploymentController } from './controllers/deployments.ts';
 import { endpointController } from './controllers/endpoints.ts';
 import { podController } from './controllers/pods.ts';
 import { replicaSetController } from './controllers/replicasets.ts';
-import { ApiError } from './errors.ts';
 import { type Faults, noFaults } from './faults.ts';
-import { isAuthorised, type Request, type Response, sendStatus, sendText } from './http.ts';
+import type { Request, Response } from './http.ts';
 import { type Answers, type Requests, sendRequests } from './mesh.ts';
-import { writeFileAtomically } from './persistence.ts';
-import { createRegistry } from './resources.ts';
-import { type Intercept, type Router, route } from './router.ts';
+import { createRegistry, definitionsId } from './resources.ts';
+import { type Router, serve } from './router.ts';
 import { seedCluster } from './seed.ts';
 import { openStore } from './store.ts';
 import { createWatchHub } from './watch.ts';
+import type { Intercept } from './writes.ts';
 
 export type SandboxOptions = {
   /** Where the cluster is kept; made if missing. */
@@ -53,10 +50,6 @@ export type Sandbox = {
   stop(): Promise<void>;
 };
 
-type Access = { caCertificate: string; certificate: string; key: string; token: string; port: number };
-
-const host = '127.0.0.1';
-
 /**
  * Starts the cluster kept in a folder, or a new one.
  * @throws Error naming the port and the remedy where the port is taken
@@ -64,19 +57,8 @@ const host = '127.0.0.1';
 export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const log = options.log ?? (() => {});
   mkdirSync(options.dataDir, { recursive: true, mode: 0o700 });
-  const accessFile = join(options.dataDir, 'access.json');
-  const known = existsSync(accessFile) ? (JSON.parse(readFileSync(accessFile, 'utf8')) as Access) : undefined;
-  const access: Access = known ?? {
-    ...(await createServerIdentity()),
-    token: randomBytes(32).toString('base64url'),
-    port: 0,
-  };
-
-  let serve: (request: Request, response: Response) => void = () => {};
+  const access = await loadAccess(options.dataDir);
   const server = createSecureServer({ key: access.key, cert: access.certificate, allowHTTP1: true });
-  server.on('request', (request, response) => {
-    serve(request as unknown as Request, response as unknown as Response);
-  });
   const sockets = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);
@@ -86,11 +68,11 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   server.on('sessionError', () => {});
 
   const port = await listen(server, options.port ?? access.port, options.dataDir);
-  if (port !== known?.port) writeFileAtomically(accessFile, JSON.stringify({ ...access, port }));
+  if (port !== access.port) saveAccess(options.dataDir, { ...access, port });
 
   const store = openStore(options.dataDir);
   const registry = createRegistry();
-  for (const { object } of store.list('customresourcedefinitions.apiextensions.k8s.io')) registry.register(object);
+  for (const { object } of store.list(definitionsId)) registry.register(object);
   const cluster = { store, registry };
   seedCluster(cluster);
   const hub = createWatchHub(store);
@@ -132,37 +114,20 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     },
   };
 
-  const router: Router = { cluster, hub, intercept: () => sandbox.intercept };
-  serve = (request, response) => {
-    answer(router, access.token, request, response).catch((error: unknown) => {
-      if (error instanceof ApiError) return sendStatus(response, error.status);
-      log(`${request.method} ${request.url}: ${error instanceof Error ? error.stack : String(error)}`);
-      if (!response.headersSent) sendStatus(response, internal(error).status);
-    });
+  const router: Router = {
+    cluster,
+    hub,
+    token: access.token,
+    intercept: () => sandbox.intercept,
+    delayMs: () => faults.requestDelayMs,
+    send: sandbox.send,
+    log,
   };
+  server.on('request', (request, response) => {
+    serve(router, request as unknown as Request, response as unknown as Response);
+  });
   log(`serving ${address}`);
   return sandbox;
-}
-
-async function answer(router: Router, token: string, request: Request, response: Response): Promise<void> {
-  const path = request.url?.split('?')[0] ?? '';
-  const authorised = isAuthorised(request, token);
-  if (authorised === undefined && ['/healthz', '/livez', '/readyz'].includes(path)) {
-    return sendText(response, 200, 'ok', 'text/plain');
-  }
-  if (!authorised && !(authorised === undefined && path === '/version')) {
-    throw new ApiError(401, 'Unauthorized', 'Unauthorized');
-  }
-  if (['/healthz', '/livez', '/readyz'].includes(path)) return sendText(response, 200, 'ok', 'text/plain');
-  await route(router, request, response);
-}
-
-function internal(error: unknown): ApiError {
-  return new ApiError(
-    500,
-    'InternalError',
-    `Internal error occurred: ${error instanceof Error ? error.message : error}`,
-  );
 }
 
 async function listen(server: Http2SecureServer, port: number, dataDir: string): Promise<number> {
@@ -175,25 +140,4 @@ async function listen(server: Http2SecureServer, port: number, dataDir: string):
     server.listen(port, host, resolve);
   });
   return (server.address() as AddressInfo).port;
-}
-
-function kubeconfigFor(server: string, caData: string, token: string): string {
-  return `apiVersion: v1
-kind: Config
-clusters:
-  - name: sandbox
-    cluster:
-      server: ${server}
-      certificate-authority-data: ${caData}
-users:
-  - name: sandbox
-    user:
-      token: ${token}
-contexts:
-  - name: sandbox
-    context:
-      cluster: sandbox
-      user: sandbox
-current-context: sandbox
-`;
 }

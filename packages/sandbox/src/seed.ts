@@ -1,15 +1,15 @@
 /** What a new cluster holds: namespaces, its node, the mesh's resource definitions and the adaptor's workload. */
 import * as api from './api.ts';
+import { workload } from './controllers/adaptor.ts';
 import { nodeName } from './controllers/pods.ts';
 import { versionInfo } from './discovery.ts';
 import type { Schema } from './schema.ts';
 
 const options: api.WriteOptions = { manager: 'sandbox' };
-const adaptorNamespace = 'linkerd-smi';
 
 /** Creates what is missing, so that a cluster whose first start was cut short is completed by the next. */
 export function seedCluster(cluster: api.Cluster): void {
-  for (const name of ['kube-system', 'kube-public', 'default', adaptorNamespace]) {
+  for (const name of ['kube-system', 'kube-public', 'default', workload.namespace]) {
     ensure(cluster, 'namespaces', '', { metadata: { name } });
   }
   ensure(cluster, 'nodes', '', { metadata: { name: nodeName, labels: { 'kubernetes.io/hostname': nodeName } } });
@@ -18,7 +18,7 @@ export function seedCluster(cluster: api.Cluster): void {
   for (const definition of [trafficSplits, serviceProfiles]) {
     ensure(cluster, 'customresourcedefinitions.apiextensions.k8s.io', '', definition);
   }
-  ensure(cluster, 'deployments.apps', adaptorNamespace, adaptorWorkload);
+  ensure(cluster, 'deployments.apps', workload.namespace, adaptorWorkload);
 }
 
 function ensure(
@@ -136,7 +136,7 @@ const adaptorLabels = { 'linkerd.io/extension': 'smi', component: 'smi-adaptor' 
 
 /** By this workload a control plane sees that an SMI adaptor serves the cluster; the sandbox itself does its work. */
 const adaptorWorkload = {
-  metadata: { name: 'smi-adaptor', labels: adaptorLabels },
+  metadata: { name: workload.name, labels: adaptorLabels },
   spec: {
     replicas: 1,
     selector: { matchLabels: adaptorLabels },

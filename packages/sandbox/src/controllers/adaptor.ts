@@ -1,12 +1,14 @@
 /**
  * The stand-in for Linkerd's SMI adaptor 0.2.7: keeps one ServiceProfile for each root Service, whose dstOverrides are
  * the TrafficSplit's backends. Deleting a split empties them; the ServiceProfile stays. A split that is deleted while
- * the adaptor is down is never heard of: its last weights stay in force.
+ * the adaptor is down is never heard of: its last weights stay in force. It is up while its workload has a pod, so
+ * that scaling that to 0 takes it down as it would the real one.
  */
 
 import * as api from '../api.ts';
 import { managersAfterUpdate } from '../apply.ts';
-import { equal, type KubeObject, type ServiceProfile, type TrafficSplit } from '../objects.ts';
+import { equal, isFields, type KubeObject, type ServiceProfile, type TrafficSplit } from '../objects.ts';
+import type { Entry, Store } from '../store.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { createQueue } from './queue.ts';
 
@@ -23,6 +25,7 @@ export type Adaptor = {
 
 export const splits = 'trafficsplits.split.smi-spec.io';
 export const profiles = 'serviceprofiles.linkerd.io';
+export const workload = { namespace: 'linkerd-smi', name: 'smi-adaptor' };
 const skipAnnotation = 'smi.linkerd.io/skip';
 const writer = { manager: 'smi-adaptor' };
 
@@ -35,6 +38,7 @@ export function adaptorController({ cluster, log }: ControllerContext): { contro
   const queue = createQueue(sync, log);
   let down = false;
   let freeAt = 0;
+  const isUp = () => !down && hasPod(store);
 
   const adaptor: Adaptor = {
     lagMs: 20,
@@ -44,9 +48,9 @@ export function adaptorController({ cluster, log }: ControllerContext): { contro
       return down;
     },
     set down(value) {
-      const up = down && !value;
+      const wasDown = down;
       down = value;
-      if (up) takeAll();
+      if (wasDown && isUp()) takeAll();
     },
   };
 
@@ -61,7 +65,7 @@ export function adaptorController({ cluster, log }: ControllerContext): { contro
   }
 
   function sync(key: string): void {
-    if (down) return;
+    if (!isUp()) return;
     const [namespace, name, service] = JSON.parse(key) as [string, string, string];
     const split = store.get(splits, namespace, name)?.object as TrafficSplit | undefined;
     const root = split?.spec.service ?? service;
@@ -91,10 +95,25 @@ export function adaptorController({ cluster, log }: ControllerContext): { contro
     adaptor,
     controller: {
       start: takeAll,
-      changed({ entry }) {
-        if (entry.id === splits && !down) ask(entry.object as TrafficSplit);
+      changed({ entry, previous }) {
+        if (entry.id === splits && isUp()) ask(entry.object as TrafficSplit);
+        const came = isWorkload(entry) && !(previous && availableIn(previous.object)) && availableIn(entry.object);
+        if (came && isUp()) takeAll();
       },
       stop: () => queue.stop(),
     },
   };
+}
+
+function isWorkload({ id, object: { metadata } }: Entry): boolean {
+  return id === 'deployments.apps' && metadata.namespace === workload.namespace && metadata.name === workload.name;
+}
+
+function hasPod(store: Store): boolean {
+  const deployment = store.get('deployments.apps', workload.namespace, workload.name);
+  return deployment !== undefined && availableIn(deployment.object);
+}
+
+function availableIn({ status }: KubeObject): boolean {
+  return isFields(status) && Number(status.availableReplicas ?? 0) > 0;
 }

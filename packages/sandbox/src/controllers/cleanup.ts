@@ -1,5 +1,5 @@
 /** The garbage collector, and the emptying of namespaces that are being deleted. */
-import * as api from '../api.ts';
+import { removeEntry } from '../deletion.ts';
 import type { KubeObject } from '../objects.ts';
 import type { Resource } from '../resources.ts';
 import type { Entry } from '../store.ts';
@@ -17,7 +17,7 @@ export function cleanupController({ cluster, log }: ControllerContext): Controll
       const living = (entry.object.metadata.ownerReferences ?? []).some(
         (reference) => reference.uid !== ownerUid && ownerOf(entry.object, reference) !== undefined,
       );
-      if (!living) api.removeEntry(cluster, registry.byId(entry.id), entry);
+      if (!living) removeEntry(cluster, registry.byId(entry.id), entry);
     }
   }
 
@@ -36,7 +36,7 @@ export function cleanupController({ cluster, log }: ControllerContext): Controll
     if (!space?.object.metadata.deletionTimestamp) return;
     let left = 0;
     for (const { resource, entry } of contents(name)) {
-      if (!api.removeEntry(cluster, resource, entry).gone) left++;
+      if (!removeEntry(cluster, resource, entry).gone) left++;
     }
     if (left === 0 && store.get('namespaces', '', name)) store.remove(store.get('namespaces', '', name)!);
   }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import * as api from '../api.ts';
+import { removeEntry } from '../deletion.ts';
 import {
   type Condition,
   conditionOf,
@@ -11,7 +12,6 @@ import {
   timestamp,
 } from '../objects.ts';
 import { matchesSelector } from '../selectors.ts';
-import type { Entry } from '../store.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { createQueue, keyFor, splitKey } from './queue.ts';
 import { ownerReference } from './replicasets.ts';
@@ -113,7 +113,7 @@ export function deploymentController({ cluster, log }: ControllerContext): Contr
     const doomed = idle.sort((a, b) => revisionOf(b) - revisionOf(a)).slice(limit);
     for (const { metadata } of doomed) {
       const entry = store.get(replicaSets.id, metadata.namespace ?? '', metadata.name);
-      if (entry) api.removeEntry(cluster, replicaSets, entry);
+      if (entry) removeEntry(cluster, replicaSets, entry);
     }
   }
 
@@ -121,7 +121,8 @@ export function deploymentController({ cluster, log }: ControllerContext): Contr
     const deployment = store.get(id, ...splitKey(key))?.object as Deployment | undefined;
     if (!deployment) return;
     const { spec, metadata } = deployment;
-    const sets = store.dependants(metadata.uid).map((entry: Entry) => entry.object as ReplicaSet);
+    const dependants = store.dependants(metadata.uid).filter((entry) => entry.id === replicaSets.id);
+    const sets = dependants.map((entry) => entry.object as ReplicaSet);
     const current = sets.find((set) => sameTemplate(set.spec.template, spec.template));
     const sum = (count: (set: ReplicaSet) => number | undefined) =>
       sets.reduce((all, set) => all + (count(set) ?? 0), 0);

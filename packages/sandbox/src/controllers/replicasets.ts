@@ -1,4 +1,5 @@
 import * as api from '../api.ts';
+import { removeEntry } from '../deletion.ts';
 import { conditionOf, controllerOf, equal, isReady, type KubeObject, type Pod, type ReplicaSet } from '../objects.ts';
 import { matchesSelector } from '../selectors.ts';
 import type { Entry } from '../store.ts';
@@ -22,7 +23,7 @@ export function replicaSetController({ cluster, log }: ControllerContext): Contr
     if (!set.metadata.deletionTimestamp) {
       for (let i = 0; i < missing; i++) mine.push(createPod(set));
       for (const doomed of inOrderOfDeletion(mine).slice(0, Math.max(0, -missing))) {
-        api.removeEntry(cluster, pods, doomed);
+        removeEntry(cluster, pods, doomed);
         mine.splice(mine.indexOf(doomed), 1);
       }
     }
