@@ -180,11 +180,11 @@ async function run(deps: EngineDeps, drive: Drive, closing: () => boolean): Prom
   }
 }
 
-/** What a new owner feeds first: the start of a new run, or the loss of whatever the owner before had in flight. */
+/** What a new owner feeds first: the loss of whatever the owner before had in flight. A run not begun has its start as news. */
 function openingEvents(drive: Drive, now: Date): Own[] {
   const at = now.toISOString();
   const { state } = drive;
-  if (state.startedAt === null) return [{ event: { type: 'started', at } }];
+  if (state.startedAt === null) return [];
   if (state.effect !== null) {
     return [{ event: { type: 'lost', at, key: state.effect.key, message: 'the worker that sent it stopped' } }];
   }

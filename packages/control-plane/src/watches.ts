@@ -1,6 +1,7 @@
 import { activeConditions, evaluate } from '@cdaas/pipeline/conditions.ts';
 import type { Condition, DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
 import { deploymentKey, hashKey } from '@cdaas/pipeline/marks.ts';
+import { narrateObservation } from '@cdaas/pipeline/narrate.ts';
 import type { Logger } from 'pino';
 import { type ClusterCache, createClusterCache, interestsOf, type WatchedKind } from './cluster-cache.ts';
 import { type Database, scoped } from './db.ts';
@@ -241,6 +242,7 @@ async function flush(deps: WatchesDeps, cluster: Cluster): Promise<void> {
       deploymentId: watched.id,
       type: 'observed',
       data: { condition: condition.key, holds, detail },
+      message: narrateObservation(condition, holds, detail),
       observed: { clusterId: key.clusterId, epoch },
     })),
   );

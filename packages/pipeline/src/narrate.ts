@@ -1,4 +1,4 @@
-import type { DeploymentEvent, DeploymentState } from './deployment-state.ts';
+import type { Condition, DeploymentEvent, DeploymentState } from './deployment-state.ts';
 import { currentInstruction } from './moves.ts';
 import type { Instruction } from './programme.ts';
 
@@ -16,10 +16,12 @@ export function narrate(before: DeploymentState, event: DeploymentEvent, after: 
         ? 'Preflight passed: no earlier version runs, so the new one goes straight to 100 %'
         : 'Preflight passed';
     case 'observed':
-      return observedWords(before, event, after);
+      return null;
     case 'approved':
       return before.at === after.at ? null : `${event.by} approved ${event.ref}`;
     case 'refused':
+      // A conflict only says that the object moved on: it is read and written again.
+      if (event.status === 409 && after.rollBack === before.rollBack) return null;
       return `The cluster refused ${phaseWords(before)}: ${event.message}`;
     case 'lost':
     case 'unreachable':
@@ -41,17 +43,11 @@ function endWords(after: DeploymentState): string {
   return `${after.status === 'FAILED' ? 'Failed' : 'Cancelled'}: ${after.error ?? 'no reason recorded'}${left}`;
 }
 
-function observedWords(
-  before: DeploymentState,
-  event: Extract<DeploymentEvent, { type: 'observed' }>,
-  after: DeploymentState,
-): string | null {
-  if (event.condition.startsWith('guard.')) {
-    const known = before.observed[event.condition]?.holds ?? false;
-    if (known === event.holds) return null;
-    return event.holds ? `Attention: ${event.detail}` : `Well again: ${event.detail}`;
-  }
-  return after.at === before.at ? event.detail : doneWords(before, after);
+/** The sentence of an `observed` event, said by whoever watches the cluster. */
+export function narrateObservation(condition: Condition, holds: boolean, detail: string): string {
+  if (condition.key.startsWith('guard.')) return holds ? `Attention: ${detail}` : `Well again: ${detail}`;
+  if (holds && condition.kind === 'mesh') return `The mesh took ${share(condition.weights.canary)}`;
+  return detail;
 }
 
 /** What has just been done, by the instruction that was left. */

@@ -127,8 +127,10 @@ async function performWrite(performance: Performance, effect: WriteEffect): Prom
 
 function send(client: KubeClient, ref: ResourceRef, write: ClusterWrite): Promise<Outcome> {
   switch (write.verb) {
-    case 'create':
-      return client.create(ref, write.body);
+    case 'create': {
+      const { name: _inBody, ...collection } = ref;
+      return client.create(collection, write.body);
+    }
     case 'put':
       return client.put(ref, write.body);
     case 'patch':
