@@ -431,7 +431,7 @@ describe('verbs', () => {
     });
     const client = clientOf();
     await client.get(ref);
-    await client.create(splits, { a: 1 }, { dryRun: true });
+    await client.create(ref, { a: 1 }, { dryRun: true });
     await client.put(ref, { b: 1 });
     await client.patch(ref, { metadata: { resourceVersion: '5' } });
     await client.apply(ref, { c: 1 }, { fieldManager: 'cdaas', force: true });

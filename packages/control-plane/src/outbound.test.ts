@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { classifyAddress, createOutbound, type OutboundRule, parseOutboundAllow, type Resolve } from './outbound.ts';
+import {
+  classifyAddress,
+  createOutbound,
+  createResolver,
+  type OutboundRule,
+  parseOutboundAllow,
+  type Resolve,
+} from './outbound.ts';
 
 function rulesOf(text: string): OutboundRule[] {
   const parsed = parseOutboundAllow(text);
@@ -186,5 +193,38 @@ describe('outbound calls', () => {
       code: 'outbound.unresolved',
       message: 'the name nowhere.invalid does not resolve to an address (ENOTFOUND)',
     });
+  });
+});
+
+describe('resolving', () => {
+  const never: Resolve = () => new Promise(() => {});
+
+  test('one name is asked for once at a time, and anew afterwards', async () => {
+    let asked = 0;
+    const resolve = createResolver(async () => [{ address: `10.0.0.${++asked}` }]);
+    const [first, second] = await Promise.all([resolve('a'), resolve('a')]);
+    assert.deepEqual(first, second);
+    assert.deepEqual(await resolve('a'), [{ address: '10.0.0.2' }]);
+  });
+
+  test('names that hang the operating system’s resolver leave the others a way', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const resolve = createResolver(never, resolveTo('8.8.8.8'));
+    const hanging = ['a', 'a', 'b'].map((name) => resolve(name));
+    assert.deepEqual(await resolve('good'), [{ address: '8.8.8.8' }]);
+    t.mock.timers.tick(5000);
+    for (const name of hanging) await assert.rejects(name, { code: 'ETIMEOUT' });
+  });
+
+  test('a failed look-up gives its place back', async () => {
+    let failing = true;
+    const byOs: Resolve = async () => {
+      if (failing) throw Object.assign(new Error('not found'), { code: 'ENOTFOUND' });
+      return [{ address: '8.8.8.8' }];
+    };
+    const resolve = createResolver(byOs, never);
+    for (const name of ['a', 'b', 'c']) await assert.rejects(resolve(name), { code: 'ENOTFOUND' });
+    failing = false;
+    assert.deepEqual(await resolve('a'), [{ address: '8.8.8.8' }]);
   });
 });

@@ -1,4 +1,4 @@
-import { promises as dns, type LookupAddress, lookup as osLookup } from 'node:dns';
+import { type LookupAddress, promises } from 'node:dns';
 import { isIP, type LookupFunction, type Socket } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { buildConnector } from 'undici';
@@ -191,35 +191,39 @@ const osLookupSlots = 2;
  * getaddrinfo blocks a thread for as long as a hostile name server likes, and files and cryptography need the others.
  * While both are taken, names go to the DNS servers directly. One question per name is open at a time.
  */
-export function createResolver(): Resolve {
+export function createResolver(byOs: Resolve = askOs, byDns: Resolve = askDns): Resolve {
   const open = new Map<string, Promise<{ address: string }[]>>();
   let osLookups = 0;
 
-  const byOs = (hostname: string): Promise<{ address: string }[]> => {
+  const ask = async (hostname: string): Promise<{ address: string }[]> => {
+    if (osLookups >= osLookupSlots) return byDns(hostname);
     osLookups += 1;
-    return new Promise((done, failed) => {
-      osLookup(hostname, { all: true }, (error: Error | null, found: LookupAddress[]) => {
-        osLookups -= 1;
-        if (error) failed(error);
-        else done(found);
-      });
-    });
+    try {
+      return await byOs(hostname);
+    } finally {
+      osLookups -= 1;
+    }
   };
-  const byDns = async (hostname: string): Promise<{ address: string }[]> => {
-    const resolver = new dns.Resolver({ timeout: 2000, tries: 2 });
-    const [v4, v6] = await Promise.allSettled([resolver.resolve4(hostname), resolver.resolve6(hostname)]);
-    const found = [v4, v6].flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []));
-    if (found.length === 0 && v4.status === 'rejected') throw v4.reason;
-    return found.map((address) => ({ address }));
-  };
-
   return (hostname) => {
-    const asked = open.get(hostname);
-    if (asked) return withTimeout(asked);
-    const asking = (osLookups < osLookupSlots ? byOs(hostname) : byDns(hostname)).finally(() => open.delete(hostname));
-    open.set(hostname, asking);
+    let asking = open.get(hostname);
+    if (!asking) {
+      asking = ask(hostname).finally(() => open.delete(hostname));
+      open.set(hostname, asking);
+    }
     return withTimeout(asking);
   };
+}
+
+function askOs(hostname: string): Promise<LookupAddress[]> {
+  return promises.lookup(hostname, { all: true });
+}
+
+async function askDns(hostname: string): Promise<{ address: string }[]> {
+  const resolver = new promises.Resolver({ timeout: 2000, tries: 2 });
+  const [v4, v6] = await Promise.allSettled([resolver.resolve4(hostname), resolver.resolve6(hostname)]);
+  const found = [v4, v6].flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []));
+  if (found.length === 0 && v4.status === 'rejected') throw v4.reason;
+  return found.map((address) => ({ address }));
 }
 
 function withTimeout<T>(promise: Promise<T>): Promise<T> {

@@ -100,7 +100,7 @@ export function createKubeClient(options: TransportOptions): KubeClient {
     stream: transport.stream,
     get: (ref, { signal, timeoutMs } = {}) => request({ method: 'GET', path: resourcePath(ref), signal, timeoutMs }),
     list: (collection, listOptions = {}) => listAll(request, collection, listOptions),
-    create: (collection, object, writeOptions) => write('POST', resourcePath(collection), object, writeOptions),
+    create: (collection, object, writeOptions) => write('POST', collectionPath(collection), object, writeOptions),
     put: (ref, object, writeOptions) => write('PUT', resourcePath(ref), object, writeOptions),
     patch: (ref, mergePatch, writeOptions) =>
       write('PATCH', resourcePath(ref), mergePatch, writeOptions, 'application/merge-patch+json'),
@@ -138,6 +138,11 @@ export function resourcePath(ref: ResourceCollection & { name?: string; subresou
   return `/${parts.map(encodeURIComponent).join('/')}`;
 }
 
+/** A caller's ref with a name in it is a collection to the compiler; its name must not reach the path. */
+function collectionPath({ apiVersion, plural, namespace }: ResourceCollection): string {
+  return resourcePath({ apiVersion, plural, namespace });
+}
+
 const maxPages = 1000;
 
 async function listAll(
@@ -145,7 +150,7 @@ async function listAll(
   collection: ResourceCollection,
   { labelSelector, fieldSelector, pageSize = 250, maxObjects = 20_000, signal, timeoutMs }: ListOptions,
 ): Promise<Listed | Outcome> {
-  const path = resourcePath(collection);
+  const path = collectionPath(collection);
   let restarted = false;
   let objects: KubernetesObject[] = [];
   let next: string | undefined;
