@@ -52,6 +52,8 @@ export type EngineDeps = {
 
 /** A wait longer than this releases the row: the sweep takes it up again when its time comes. */
 const longWaitMs = 60_000;
+/** How long after a failure of its own a worker tries to drive a deployment again. */
+const retryAfterMs = 1_000;
 
 type Drive = {
   row: Omit<DrivenDeployment, 'state' | 'news' | 'plan'>;
@@ -72,7 +74,9 @@ type Drive = {
 type Own = { event: DeploymentEvent; originals?: Original[] };
 
 export function createEngine(deps: EngineDeps): Engine {
-  const drives = new Map<string, { drive: Drive | null; done: Promise<void>; pokedEarly: boolean }>();
+  type Entry = { drive: Drive | null; done: Promise<void>; pokedEarly: boolean };
+  const drives = new Map<string, Entry>();
+  const stopPauses = new Set<() => void>();
   let closing = false;
 
   const own = (row: DrivenDeployment): void => {
@@ -82,27 +86,48 @@ export function createEngine(deps: EngineDeps): Engine {
       wake(row.id);
       return;
     }
-    const entry = { drive: null as Drive | null, done: Promise.resolve(), pokedEarly: false };
+    const entry: Entry = { drive: null, done: Promise.resolve(), pokedEarly: false };
     drives.set(row.id, entry);
     const log = deps.log.child({
       deploymentId: row.id,
       pipelineId: row.pipelineId,
       organisationId: row.organisationId,
     });
-    entry.done = (async () => {
-      try {
-        const drive = await open(deps, row, log);
-        entry.drive = drive;
-        drive.poked = entry.pokedEarly;
-        await run(deps, drive, () => closing);
-      } catch (err) {
-        // The row stays ours on paper and is overdue in 20 s at most; whoever takes it then starts from what is stored.
-        log.error({ err }, 'driving a deployment failed');
-      } finally {
-        drives.delete(row.id);
-      }
-    })();
+    entry.done = keepDriving(row, entry).finally(() => drives.delete(row.id));
   };
+
+  /** Drives until the row is let go. What fails here (Postgres away, a bug) is tried again from what is stored. */
+  const keepDriving = async (claimed: DrivenDeployment, entry: Entry): Promise<void> => {
+    const { id, pipelineId, organisationId } = claimed;
+    const log = deps.log.child({ deploymentId: id, pipelineId, organisationId });
+    let row: DrivenDeployment | undefined = claimed;
+    while (row && !closing) {
+      try {
+        entry.drive = await open(deps, row, log);
+        entry.drive.poked = entry.pokedEarly;
+        return await run(deps, entry.drive, () => closing);
+      } catch (err) {
+        log.error({ err }, 'driving a deployment failed');
+      }
+      entry.drive = null;
+      await pause(retryAfterMs);
+      row = await loadOwned(deps.db, deps.workerId, [id]).then(
+        ([stored]) => stored,
+        () => row,
+      );
+    }
+  };
+
+  const pause = (ms: number) =>
+    new Promise<void>((resolve) => {
+      const timer = setTimeout(done, ms);
+      function done() {
+        clearTimeout(timer);
+        stopPauses.delete(done);
+        resolve();
+      }
+      stopPauses.add(done);
+    });
 
   const wake = (id: string): void => {
     const entry = drives.get(id);
@@ -122,6 +147,7 @@ export function createEngine(deps: EngineDeps): Engine {
     async close() {
       closing = true;
       for (const { drive } of drives.values()) drive?.poke();
+      for (const stop of stopPauses) stop();
       await Promise.all([...drives.values()].map(({ done }) => done));
     },
   };
@@ -218,6 +244,8 @@ async function commit(deps: EngineDeps, drive: Drive, own: Own[]): Promise<boole
     const events: Transition['events'] = [];
     const originals: Original[] = [];
     for (const { event, originals: saved } of own) {
+      // A commit whose answer was lost had its effect: its outcome is folded already and is not told twice.
+      if ('key' in event && event.type !== 'claimRefused' && state.effect?.key !== event.key) continue;
       const before = state;
       state = decideDeployment(state, event).state;
       if (saved && before.at === 'P.survey') originals.push(...saved);
