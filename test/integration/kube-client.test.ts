@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import type { ServerResponse } from 'node:http';
 import { createServer, type Server, type Socket } from 'node:net';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { createKubeClient, type KubeClient, type Outcome } from '@cdaas/control-plane/drivers/kube.ts';
-import { createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts';
+import { createKubeClient, type KubeClient } from '@cdaas/control-plane/drivers/kube.ts';
 import type { KubeLimits } from '@cdaas/control-plane/drivers/kube-transport.ts';
 import { type ClusterAccess, parseClusterAccess } from '@cdaas/control-plane/kubeconfig.ts';
 import { createOutbound, type Outbound, type Resolve } from '@cdaas/control-plane/outbound.ts';
@@ -15,16 +14,13 @@ import {
   startFakeApiServer,
 } from '../support/fake-api-server.ts';
 
-const token = 'planted-Token.0123456789_abc';
+import { allowing, answered, token, unreachable } from '../support/kube-outcomes.ts';
+
 const path = '/api/v1/namespaces';
 
 let authority: Authority;
 let server: FakeApiServer;
 const opened: KubeClient[] = [];
-
-function allowing(port: number, resolve?: Resolve): Outbound {
-  return createOutbound([{ purpose: 'cluster', network: '127.0.0.1', prefix: 32, port }], resolve);
-}
 
 type Options = Partial<ClusterAccess> & { outbound?: Outbound; limits?: Partial<KubeLimits>; now?: () => number };
 
@@ -38,20 +34,6 @@ function clientOf(options: Options = {}): KubeClient {
   });
   opened.push(client);
   return client;
-}
-
-/** Asserts that it was not answered, and how. */
-function unreachable(outcome: { kind: string } | Outcome, code: string, sent: boolean): string {
-  assert.ok('code' in outcome && 'sent' in outcome, JSON.stringify(outcome));
-  assert.deepEqual([outcome.code, outcome.sent], [code, sent], JSON.stringify(outcome));
-  assert.ok(!JSON.stringify(outcome).includes(token), 'the token is in it');
-  return outcome.reason;
-}
-
-function answered(outcome: { kind: string } | Outcome, status: number): unknown {
-  assert.ok('status' in outcome, JSON.stringify(outcome));
-  assert.equal(outcome.status, status, JSON.stringify(outcome));
-  return outcome.body;
 }
 
 /** A port on which nothing listens. */
@@ -413,178 +395,5 @@ describe('a cluster that does not answer', () => {
       server.answer((_request, response) => json(response, status, {}));
       answered(await client.request({ method: 'GET', path }), status);
     }
-  });
-});
-
-describe('verbs', () => {
-  const splits = { apiVersion: 'split.smi-spec.io/v1alpha2', plural: 'trafficsplits', namespace: 'shop' };
-  const ref = { ...splits, name: 'web' };
-  const at = '/apis/split.smi-spec.io/v1alpha2/namespaces/shop/trafficsplits';
-
-  test('send the right method, path, content type and preconditions', async () => {
-    const bodies: unknown[] = [];
-    const types: unknown[] = [];
-    server.answer((request, response) => {
-      types.push(request.headers['content-type']);
-      bodies.push(request.text === '' ? undefined : JSON.parse(request.text));
-      json(response, 200, {});
-    });
-    const client = clientOf();
-    await client.get(ref);
-    await client.create(ref, { a: 1 }, { dryRun: true });
-    await client.put(ref, { b: 1 });
-    await client.patch(ref, { metadata: { resourceVersion: '5' } });
-    await client.apply(ref, { c: 1 }, { fieldManager: 'cdaas', force: true });
-    await client.delete(ref, { uid: 'u', resourceVersion: '9', propagationPolicy: 'Orphan' });
-    assert.deepEqual(server.seen, [
-      `GET ${at}/web`,
-      `POST ${at}?fieldManager=cdaas&dryRun=All`,
-      `PUT ${at}/web?fieldManager=cdaas`,
-      `PATCH ${at}/web?fieldManager=cdaas`,
-      `PATCH ${at}/web?fieldManager=cdaas&force=true`,
-      `DELETE ${at}/web`,
-    ]);
-    const merge = 'application/merge-patch+json';
-    const apply = 'application/apply-patch+yaml';
-    assert.deepEqual(types, [undefined, 'application/json', 'application/json', merge, apply, 'application/json']);
-    assert.deepEqual(bodies[5], {
-      kind: 'DeleteOptions',
-      apiVersion: 'v1',
-      preconditions: { uid: 'u', resourceVersion: '9' },
-      propagationPolicy: 'Orphan',
-    });
-  });
-
-  const pods = { apiVersion: 'v1', plural: 'pods', namespace: 'a' };
-  const page = (names: string[], next = '') => ({
-    kind: 'PodList',
-    apiVersion: 'v1',
-    metadata: { resourceVersion: '77', continue: next },
-    items: names.map((name) => ({ metadata: { name } })),
-  });
-
-  test('a list is read page by page, its items told their kind', async () => {
-    server.answer((request, response) => {
-      const next = new URL(request.url ?? '', server.url).searchParams.get('continue');
-      json(response, 200, next === null ? page(['a', 'b'], 'n=2&x') : page(['c']));
-    });
-    const listed = await clientOf().list(pods, { labelSelector: 'app in (x, y)', pageSize: 2 });
-    assert.ok(listed.kind === 'listed');
-    assert.equal(listed.resourceVersion, '77');
-    assert.deepEqual(
-      listed.objects.map(({ apiVersion, kind, metadata }) => `${apiVersion} ${kind} ${metadata.name}`),
-      ['v1 Pod a', 'v1 Pod b', 'v1 Pod c'],
-    );
-    assert.match(server.seen[1] ?? '', /labelSelector=app%20in%20\(x%2C%20y\)&limit=2&continue=n%3D2%26x$/);
-  });
-
-  test('a list whose continuation expired is begun again, once', async () => {
-    let expired = 0;
-    server.answer((request, response) => {
-      if (!request.url?.includes('continue')) return json(response, 200, page(['a'], 'next'));
-      expired += 1;
-      return expired === 1 ? json(response, 410, { reason: 'Expired' }) : json(response, 200, page(['b']));
-    });
-    const listed = await clientOf().list(pods);
-    assert.ok(listed.kind === 'listed');
-    assert.deepEqual(
-      listed.objects.map((object) => object.metadata.name),
-      ['a', 'b'],
-    );
-  });
-
-  test('a list without end and a list of nonsense are refused by name', async () => {
-    server.answer((_request, response) => json(response, 200, page(['a', 'b'], 'again')));
-    assert.match(unreachable(await clientOf().list(pods, { maxObjects: 9 }), 'answer.tooLarge', true), /more than 9/);
-    server.answer((_request, response) => json(response, 200, { ...page([]), items: [{ metadata: {} }] }));
-    unreachable(await clientOf().list(pods), 'answer.notJson', true);
-  });
-
-  test('discovery is cached, asks anew for a kind that it does not know, and says absent', async () => {
-    let kinds = ['TrafficSplit'];
-    server.answer((request, response) => {
-      if (request.url === '/apis/split.smi-spec.io') {
-        const versions = ['v1alpha1', 'v1alpha2'].map((version) => ({ version }));
-        return json(response, 200, { versions, preferredVersion: { version: 'v1alpha2' } });
-      }
-      if (request.url !== '/apis/split.smi-spec.io/v1alpha2') return json(response, 404, { reason: 'NotFound' });
-      const resources = kinds.flatMap((kind) => [
-        { name: `${kind.toLowerCase()}s`, kind, namespaced: true, verbs: ['get', 'list'] },
-        { name: `${kind.toLowerCase()}s/status`, kind, namespaced: true, verbs: ['get'] },
-      ]);
-      return json(response, 200, { resources });
-    });
-    const client = clientOf();
-    const found = { kind: 'found', plural: 'trafficsplits', namespaced: true, verbs: ['get', 'list'] };
-    assert.deepEqual(await client.findResource(splits.apiVersion, 'TrafficSplit'), found);
-    assert.deepEqual(await client.findResource(splits.apiVersion, 'TrafficSplit'), found);
-    assert.equal(server.seen.length, 1);
-    assert.deepEqual(await client.findResource(splits.apiVersion, 'Other'), { kind: 'absent' });
-    kinds = ['TrafficSplit', 'Other'];
-    assert.equal((await client.findResource(splits.apiVersion, 'Other')).kind, 'found');
-    assert.deepEqual(await client.findResource('none.io/v1', 'Other'), { kind: 'absent' });
-    assert.deepEqual(await client.servedVersions('split.smi-spec.io'), {
-      kind: 'served',
-      versions: ['v1alpha2', 'v1alpha1'],
-    });
-    assert.deepEqual(await client.servedVersions('none.io'), { kind: 'served', versions: [] });
-  });
-});
-
-describe('clients by cluster', () => {
-  const key = { organisationId: 'o', tenantId: 't', clusterId: 'c' };
-
-  test('are shared, checked again now and then, and replaced when the credential changes', async () => {
-    const time = { now: 0 };
-    let current = { version: '1', token: 'first' };
-    const known: (string | undefined)[] = [];
-    const clients = createKubeClients(
-      async (_key, knownVersion) => {
-        known.push(knownVersion);
-        if (knownVersion === current.version) return 'unchanged';
-        const access = { server: server.url, caData: authority.certificate, credential: { token: current.token } };
-        return { version: current.version, access };
-      },
-      allowing(server.port),
-      { now: () => time.now },
-    );
-    const [first, same] = await Promise.all([clients.get(key), clients.get(key)]);
-    assert.ok(first && first === same);
-    time.now += 6000;
-    assert.equal(await clients.get(key), first);
-    current = { version: '2', token: 'second' };
-    assert.equal(await clients.get(key), first);
-    clients.invalidate(key);
-    const second = await clients.get(key);
-    assert.ok(second && second !== first);
-    assert.deepEqual(known, [undefined, '1', '1']);
-    unreachable(await first.version(), 'client.closed', false);
-    answered(await second.version(), 200);
-    await clients.close();
-    unreachable(await second.version(), 'client.closed', false);
-  });
-
-  test('never reach a caller who names the cluster under another tenant', async () => {
-    const asked: string[] = [];
-    const clients = createKubeClients(async ({ tenantId }) => {
-      asked.push(tenantId);
-      if (tenantId !== 't') return undefined;
-      return { version: '1', access: { server: server.url, caData: authority.certificate, credential: { token } } };
-    }, allowing(server.port));
-    assert.ok(await clients.get(key));
-    assert.equal(await clients.get({ ...key, tenantId: 'other' }), undefined);
-    assert.deepEqual(asked, ['t', 'other']);
-    await clients.close();
-  });
-
-  test('closing lets a request under way finish', async () => {
-    const client = clientOf();
-    let closing: Promise<void> | undefined;
-    server.answer((_request, response) => {
-      closing = client.close();
-      json(response, 200, { done: true });
-    });
-    assert.deepEqual(answered(await client.request({ method: 'POST', path, body: {} }), 200), { done: true });
-    await closing;
   });
 });
