@@ -19,9 +19,9 @@ export function installErrors(app: FastifyInstance): void {
 /** Sends one error in the API's shape and logs it if a person must act. */
 export function sendError(request: FastifyRequest, reply: FastifyReply, error: AppError): FastifyReply {
   if (error.status >= 500 && error.code === 'server.error') {
-    request.log.error({ err: error.cause ?? error, requestId: request.id }, 'request failed');
+    request.log.error({ err: error.cause ?? error }, 'request failed');
   } else if (error.cause !== undefined) {
-    request.log.info({ err: error.cause, code: error.code, requestId: request.id }, 'request refused');
+    request.log.info({ err: error.cause, code: error.code }, 'request refused');
   }
   if (error.retryAfterSeconds !== undefined) reply.header('retry-after', String(error.retryAfterSeconds));
   if (error.status === 401) reply.header('www-authenticate', 'Bearer');

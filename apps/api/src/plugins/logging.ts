@@ -46,7 +46,6 @@ export function installRequestLog(app: FastifyInstance): void {
   });
   app.addHook('onResponse', async (request, reply) => {
     const fields = {
-      requestId: request.id,
       method: request.method,
       route: routeOf(request),
       status: reply.statusCode,

@@ -5,6 +5,7 @@ import formbody from '@fastify/formbody';
 import type { FastifyReply } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import type { ApiDeps } from '../deps.ts';
+import { sendError, toAppError } from '../plugins/errors.ts';
 
 /** The token endpoint and the keys that its tokens are checked with. */
 export const tokenRoutes: FastifyPluginAsyncZod<ApiDeps> = async (app, { db, signingKeys, settings }) => {
@@ -22,12 +23,11 @@ export const tokenRoutes: FastifyPluginAsyncZod<ApiDeps> = async (app, { db, sig
         body: TokenRequest.optional(),
         response: { 200: TokenAnswer, 400: TokenError, 401: TokenError, 429: ErrorBody, 503: ErrorBody },
       },
+      // RFC 6749 §5.2 has its own shape for what the client did wrong; the rest leaves as everywhere.
       errorHandler: (error, request, reply) => {
-        // RFC 6749 §5.2 has its own shape for what the client did wrong; the rest leaves as everywhere.
-        if ('validationContext' in error || error.statusCode === 400 || error.statusCode === 415) {
-          return refuse(reply, 400, 'invalid_request', 'The request could not be read: send a form or JSON.');
-        }
-        return app.errorHandler(error, request, reply);
+        const known = toAppError(error, request);
+        if (![400, 415, 422].includes(known.status)) return sendError(request, reply, known);
+        return refuse(reply, 400, 'invalid_request', 'The request could not be read: send a form or JSON.');
       },
     },
     async (request, reply) => {
