@@ -88,11 +88,6 @@ export function createEngine(deps: EngineDeps): Engine {
     }
     const entry: Entry = { drive: null, done: Promise.resolve(), pokedEarly: false };
     drives.set(row.id, entry);
-    const log = deps.log.child({
-      deploymentId: row.id,
-      pipelineId: row.pipelineId,
-      organisationId: row.organisationId,
-    });
     entry.done = keepDriving(row, entry).finally(() => drives.delete(row.id));
   };
 

@@ -46,7 +46,12 @@ function endWords(after: DeploymentState): string {
 /** The sentence of an `observed` event, said by whoever watches the cluster. */
 export function narrateObservation(condition: Condition, holds: boolean, detail: string): string {
   if (condition.key.startsWith('guard.')) return holds ? `Attention: ${detail}` : `Well again: ${detail}`;
-  if (holds && condition.kind === 'mesh') return `The mesh took ${share(condition.weights.canary)}`;
+  if (holds && condition.kind === 'mesh') {
+    // After F2 the root Service is the new version: 100/0 means something else than before.
+    return condition.key === 'F3.mesh'
+      ? `The mesh leads all traffic through Service ${condition.root} again`
+      : `The mesh took ${share(condition.weights.canary)}`;
+  }
   return detail;
 }
 
@@ -85,6 +90,10 @@ function doneWords(before: DeploymentState, after: DeploymentState): string | nu
     case 'F2':
       return done.kind === 'write'
         ? `Service ${route.rootServiceName} now selects the new version; no roll back from here on`
+        : null;
+    case 'F3':
+      return done.kind === 'write'
+        ? `TrafficSplit set: all traffic to Service ${route.rootServiceName}, the new version now`
         : null;
     case 'F4':
     case 'R2':
