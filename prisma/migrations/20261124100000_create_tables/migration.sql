@@ -428,7 +428,7 @@ grant select, insert, delete on credential_directory, idempotency_key to cdaas_a
 grant select, insert, update (retired_at) on signing_key to cdaas_api;
 grant select, insert, update (version, last_event, wake_at) on pipeline, deployment to cdaas_api;
 grant select, insert on event to cdaas_api;
-grant select on object_claim, owned_object, instance to cdaas_api;
+grant select on object_claim, owned_object, watch_lease, instance to cdaas_api;
 
 grant select on organisation, tenant, data_key, cluster, instance to cdaas_worker;
 grant select, update (status, state, version, last_event, folded_event, wake_at, owner, started_at, completed_at)

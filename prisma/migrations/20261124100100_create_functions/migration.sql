@@ -38,13 +38,13 @@ select p.id, p.version, p.owner, jsonb_build_object(
   'deployments', (
     select coalesce(jsonb_agg(jsonb_build_object(
       'id', d.id, 'target', d.target, 'status', d.status, 'phase', d.phase, 'done', d.done, 'version', d.version,
-      'owner', d.owner, 'completedAt', d.completed_at) order by d.id), '[]')
+      'owner', d.owner, 'completedAt', d.completed_at) order by d.target), '[]')
     from deployment d where d.pipeline_id = p.id)) as pipeline
 from pipeline p;
 
 -- Takes up to p_limit deployments that somebody must look at, round-robin over organisations: due and without an owner,
--- left by an owner that is gone, or 20 s overdue. Beside them (taken = false, id and version only) those that the worker
--- drives and that have news.
+-- left by an owner that is gone, or 20 s overdue, which counts anew from the taking. Beside them (taken = false, id and
+-- version only) those that the worker drives and that have news.
 create function claim_due(p_worker int, p_limit int)
   returns table (taken boolean, id uuid, version int, plan bytea, deployment jsonb)
   language plpgsql as $$
@@ -67,7 +67,10 @@ begin
     select d.id from deployment d join chosen c on c.id = d.id and c.version = d.version
     for no key update of d skip locked
   ), updated as (
-    update deployment d set owner = p_worker, version = d.version + 1 from locked where d.id = locked.id returning d.id
+    update deployment d
+    set owner = p_worker, version = d.version + 1, wake_at = case when d.wake_at < now() then now() else d.wake_at end
+    from locked where d.id = locked.id
+    returning d.id
   )
   select coalesce(array_agg(id), '{}') into ids from updated;
 
@@ -100,7 +103,10 @@ begin
     select p.id from pipeline p join chosen c on c.id = p.id and c.version = p.version
     for no key update of p skip locked
   ), updated as (
-    update pipeline p set owner = p_worker, version = p.version + 1 from locked where p.id = locked.id returning p.id
+    update pipeline p
+    set owner = p_worker, version = p.version + 1, wake_at = case when p.wake_at < now() then now() else p.wake_at end
+    from locked where p.id = locked.id
+    returning p.id
   )
   select coalesce(array_agg(id), '{}') into ids from updated;
 
