@@ -16,9 +16,10 @@ try {
 
 function standIn() {
   const main = join(root, 'apps', 'standalone', 'src', 'main.ts');
+  const flags = ['--max-semi-space-size=2', '--disable-warning=ExperimentalWarning'];
   // A small young generation keeps the resident memory of the process at about half; measured to cost nothing here.
   // The ipc channel carries no messages: its end tells the child that this process is gone, also after a kill -9.
-  const child = spawn(node24, ['--max-semi-space-size=2', main, ...process.argv.slice(2)], {
+  const child = spawn(node24, [...flags, main, ...process.argv.slice(2)], {
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
   });
   // After Ctrl-C the terminal has already sent SIGINT to the child as well; it takes signals in quick succession as one.

@@ -38,7 +38,9 @@ try {
     await runStandalone(config, options, screen, shutDown.signal);
   }
 } catch (error) {
-  process.stderr.write(`\n${error instanceof Remedy ? error.message : String(error instanceof Error ? error.stack : error)}\n\n`);
+  process.stderr.write(
+    `\n${error instanceof Remedy ? error.message : String(error instanceof Error ? error.stack : error)}\n\n`,
+  );
   process.exitCode = 1;
 }
 // Nothing is waited for any more; what is still open (a kept-alive connection) must not hold the process.

@@ -29,12 +29,21 @@ import { Remedy } from './remedy.ts';
  * After a kill -9 of this process Postgres goes on alone. The next start finds it by postmaster.pid, stops it in order and
  * starts its own; where that process is gone, or is another program by now, only the file is removed.
  */
-export type Postgres = { url: string; port: number; stop(): Promise<void> };
+export type Postgres = {
+  /** Where its data is. */
+  folder: string;
+  url: string;
+  port: number;
+  stop(): Promise<void>;
+  /** For when this process ends at once: Postgres aborts, and recovers at its next start. */
+  abandon(): void;
+};
 
 type Binaries = { initdb: string; postgres: string };
 type Account = { uid: number; gid: number } | undefined;
 
-const Settings = z.object({ port: z.number().int(), password: z.string() });
+/** `folder` is where the data is, if not beside these settings. */
+const Settings = z.object({ port: z.number().int(), password: z.string(), folder: z.string().optional() });
 type Settings = z.infer<typeof Settings>;
 
 const database = 'cdaas';
@@ -42,34 +51,50 @@ const superuser = 'postgres';
 const startTimeoutMs = 60_000;
 const stopTimeoutMs = 30_000;
 
+/** For data of a Postgres that runs as another user than us, where that user may not enter our folder (a clone in /root). */
+const sharedFolder = '/var/lib/cdaas';
+
 /**
- * Starts Postgres on a folder, making the database on the first start.
+ * Starts Postgres, making the database on the first start.
  *
- * @param folder where it keeps its data; its parent holds settings (port and password, 0600) and the log
+ * @param wanted folder for its data. Settings (port and password, 0600) and the log lie beside it
  * @param note told in words what was found and done about an earlier run
  * @throws Remedy where it cannot run
  */
-export async function startPostgres(folder: string, note: (words: string) => void): Promise<Postgres> {
+export async function startPostgres(wanted: string, note: (words: string) => void): Promise<Postgres> {
   const account = accountToRunAs();
-  if (account) assertReachable(folder, account);
   const binaries = await findBinaries(account);
-  const settingsFile = `${folder}.json`;
-  const logFile = `${folder}.log`;
+  const settingsFile = `${wanted}.json`;
+  const logFile = `${wanted}.log`;
+  const settings = readSettings(settingsFile, wanted) ?? newSettings(wanted, account, note);
+  const folder = settings.folder ?? wanted;
 
   await stopEarlier(folder, note);
-  let settings = existsSync(join(folder, 'PG_VERSION')) ? readSettings(settingsFile) : undefined;
-  if (settings === undefined) {
-    settings = { port: await freePort(0), password: randomBytes(24).toString('base64url') };
-    // Settings first: a crash between the two leaves a folder that is not initialised, never one with a lost password.
-    writePrivate(settingsFile, JSON.stringify(settings));
-    initialise(folder, binaries, account, settings.password);
-  }
   const port = await freePort(settings.port);
-  if (port !== settings.port) writePrivate(settingsFile, JSON.stringify({ ...settings, port }));
-
+  // Before the data: a crash between the two leaves a folder to be made, never one whose password is lost.
+  writePrivate(settingsFile, JSON.stringify({ ...settings, port }));
+  if (!existsSync(join(folder, madeMark))) initialise(folder, binaries, account, settings.password);
   const server = await launchUntilReady(folder, binaries, account, port, logFile);
   const url = `postgres://${superuser}:${settings.password}@127.0.0.1:${port}/${database}`;
-  return { url, port, stop: () => stopServer(server, note) };
+  return {
+    folder,
+    url,
+    port,
+    stop: () => stopServer(server, note),
+    abandon: () => void server.kill('SIGQUIT'),
+  };
+}
+
+/** A file that is made last: without it the folder is a half-made one. */
+const madeMark = 'cdaas-database-made';
+
+function newSettings(wanted: string, account: Account, note: (words: string) => void): Settings {
+  const settings = { port: 0, password: randomBytes(24).toString('base64url') };
+  const closed = account && closedTo(dirname(wanted), account);
+  if (closed === undefined) return settings;
+  const folder = join(sharedFolder, `postgres-${randomBytes(4).toString('hex')}`);
+  note(`As root, Postgres runs as the user "postgres", which may not enter ${closed}: its data is in ${folder}.`);
+  return { ...settings, folder };
 }
 
 /** Stops with "fast": connections are ended, everything committed is on disk. Kills only what does not end in time. */
@@ -140,7 +165,8 @@ async function launchUntilReady(
 
 function initialise(folder: string, binaries: Binaries, account: Account, password: string): void {
   rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  mkdirSync(dirname(folder), { recursive: true, mode: 0o755 });
+  mkdirSync(folder, { mode: 0o700 });
   if (account) chownSync(folder, account.uid, account.gid);
   const run = { ...account, cwd: parse(folder).root, encoding: 'utf8' } as const;
   const passwordFile = `${folder}.initial-password`;
@@ -173,6 +199,7 @@ function initialise(folder: string, binaries: Binaries, account: Account, passwo
         `Check the space and the rights there, or use a Postgres of your own: DATABASE_URL=postgres://… npm start`,
     );
   }
+  writeFileSync(join(folder, madeMark), '');
 }
 
 function launch(folder: string, binaries: Binaries, account: Account, port: number, logFile: string): ChildProcess {
@@ -199,12 +226,14 @@ function launch(folder: string, binaries: Binaries, account: Account, port: numb
   return server;
 }
 
-function readSettings(file: string): Settings | undefined {
-  const parsed = Settings.safeParse(readJson(file));
+function readSettings(file: string, folder: string): Settings | undefined {
+  const content = readJson(file);
+  const parsed = Settings.safeParse(content);
   if (parsed.success) return parsed.data;
+  if (content === undefined && !existsSync(folder)) return undefined;
   throw new Remedy(
     `${file}, which holds the password of the embedded Postgres, is missing or damaged.\n` +
-      `Restore it, or move the database folder beside it away to begin with an empty one.`,
+      `Restore it, or move ${folder} away to begin with an empty database.`,
   );
 }
 
@@ -242,15 +271,6 @@ function accountToRunAs(): Account {
       );
     }
   }
-}
-
-function assertReachable(folder: string, account: { uid: number; gid: number }): void {
-  const closed = closedTo(dirname(folder), account);
-  if (closed === undefined) return;
-  throw new Remedy(
-    `As root, Postgres runs as the user "postgres", and that user may not enter ${closed}.\n` +
-      `Keep the data elsewhere (CDAAS_DATA_DIR=/var/lib/cdaas npm start), or start CDaaS as an ordinary user.`,
-  );
 }
 
 /** The first folder on a path that the account may not pass through. */

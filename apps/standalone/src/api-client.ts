@@ -1,0 +1,82 @@
+import { z } from 'zod';
+import type { Admin } from './admin.ts';
+
+/** What the demo needs of the HTTP API, over real HTTP: it does what a stranger with curl does. */
+export type ApiClient = {
+  /** POSTs a deployment file as YAML. */
+  start(file: string, idempotencyKey: string): Promise<{ pipelineId: string; warnings: string[] }>;
+  pipeline(id: string): Promise<PipelineNow>;
+  deployment(id: string): Promise<DeploymentNow>;
+  /** Server-sent events, until the pipeline's last one. */
+  events(pipelineId: string, signal: AbortSignal): AsyncGenerator<PipelineEvent>;
+};
+
+const Pipeline = z.object({
+  status: z.string(),
+  steps: z.array(z.object({ deployment: z.object({ id: z.string() }) })),
+});
+export type PipelineNow = z.infer<typeof Pipeline>;
+
+const Deployment = z.object({
+  waitingFor: z.string().nullable(),
+  error: z.string().nullable(),
+});
+export type DeploymentNow = z.infer<typeof Deployment>;
+
+const Event = z.object({ number: z.number(), at: z.string(), type: z.string(), message: z.string().nullish() });
+export type PipelineEvent = z.infer<typeof Event>;
+
+const Started = z.object({ pipelineId: z.string(), warnings: z.array(z.string()) });
+const Token = z.object({ access_token: z.string() });
+
+/** @throws Error with what the API answered, when it did not give a token */
+export async function signIn(url: string, admin: Admin): Promise<ApiClient> {
+  const { access_token: token } = Token.parse(
+    await call(`${url}/oauth/token`, {
+      method: 'POST',
+      body: new URLSearchParams({
+        grant_type: 'client_credentials',
+        client_id: admin.clientId,
+        client_secret: admin.clientSecret,
+      }),
+    }),
+  );
+  const headers = { authorization: `Bearer ${token}` };
+  return {
+    async start(file, idempotencyKey) {
+      const yaml = { ...headers, 'content-type': 'application/yaml', 'idempotency-key': idempotencyKey };
+      return Started.parse(await call(`${url}/pipelines/kubernetes`, { method: 'POST', headers: yaml, body: file }));
+    },
+    async pipeline(id) {
+      return Pipeline.parse(await call(`${url}/pipelines/${id}`, { headers }));
+    },
+    async deployment(id) {
+      return Deployment.parse(await call(`${url}/deployments/${id}`, { headers }));
+    },
+    events: (pipelineId, signal) => follow(`${url}/pipelines/${pipelineId}/events`, headers, signal),
+  };
+}
+
+async function call(url: string, init: RequestInit): Promise<unknown> {
+  const answer = await fetch(url, init);
+  const text = await answer.text();
+  if (!answer.ok)
+    throw new Error(`${init.method ?? 'GET'} ${new URL(url).pathname} answered ${answer.status}: ${text}`);
+  return JSON.parse(text);
+}
+
+/** The data of server-sent events (WHATWG HTML, 9.2), as far as our API uses them: one `data` line an event. */
+async function* follow(
+  url: string,
+  headers: Record<string, string>,
+  signal: AbortSignal,
+): AsyncGenerator<PipelineEvent> {
+  const answer = await fetch(url, { headers: { ...headers, accept: 'text/event-stream' }, signal });
+  if (!answer.ok || answer.body === null) throw new Error(`the events could not be followed: ${answer.status}`);
+  let rest = '';
+  for await (const chunk of answer.body.pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) if (line.startsWith('data:')) yield Event.parse(JSON.parse(line.slice('data:'.length)));
+  }
+}

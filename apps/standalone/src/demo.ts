@@ -1,0 +1,191 @@
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+import type { ApiClient } from './api-client.ts';
+import { type DataDir, readJson, writePrivate } from './data-dir.ts';
+import type { Screen, Style } from './screen.ts';
+import type { ShopTraffic } from './shop-traffic.ts';
+
+/**
+ * The demo of the first start: version 1 of the sample application, then a canary of version 2, both through the real HTTP
+ * API, told as it happens. Beside what the control plane says (its events) stands what callers really got: every weight is
+ * followed by requests through the sandbox's mesh, counted by the version that answered.
+ */
+
+const files = { v1: 'examples/shop-v1.yaml', v2: 'examples/shop-v2.yaml' } as const;
+type Version = keyof typeof files;
+
+/** Requests counted for each weight. */
+const sampleSize = 200;
+const barWidth = 20;
+
+/** Pipelines that were started, by version, and whether all was shown; kept so that a restart neither repeats nor forgets. */
+const DemoState = z.object({
+  v1: z.string().optional(),
+  v2: z.string().optional(),
+  done: z.boolean().default(false),
+});
+type DemoState = z.infer<typeof DemoState>;
+
+export type DemoDeps = {
+  dir: DataDir;
+  api: ApiClient;
+  traffic: ShopTraffic;
+  screen: Screen;
+  signal: AbortSignal;
+};
+
+/** Whether there is something left to show. */
+export function isDemoDone(dir: DataDir): boolean {
+  return readState(dir).done;
+}
+
+/**
+ * Shows what is left of the demo. Stops quietly when the signal aborts.
+ *
+ * @returns whether both deployments succeeded
+ */
+export async function runDemo(deps: DemoDeps): Promise<boolean> {
+  const { dir, screen } = deps;
+  const state = readState(dir);
+  if (state.v1 !== undefined) {
+    screen.line('The demo was interrupted; what it had begun went on by itself. Here is the rest.');
+    screen.line();
+  }
+  const began = performance.now();
+  const heading: Record<Version, string> = {
+    v1: 'Version 1 of the sample application, examples/shop-v1.yaml: nothing runs yet, so it goes straight to 100 %.',
+    v2: 'Version 2 as a canary, examples/shop-v2.yaml: 10, 25, 50, 75, 100 % of the requests.',
+  };
+  for (const version of ['v1', 'v2'] as const) {
+    screen.line(screen.paint('bold', heading[version]));
+    const succeeded = await show(deps, state, version);
+    if (!succeeded) return false;
+    screen.line();
+  }
+  const { sent, failed } = deps.traffic.totals();
+  const verdict = failed === 0 ? screen.paint('good', 'none failed') : screen.paint('bad', `${failed} failed`);
+  screen.line(
+    `Version 2 has all traffic after ${seconds(began)}. Of ${sent} requests that were sent meanwhile, ${verdict}.`,
+  );
+  writeState(dir, { ...state, done: true });
+  return true;
+}
+
+async function show(deps: DemoDeps, state: DemoState, version: Version): Promise<boolean> {
+  const { api, dir, screen, signal } = deps;
+  const began = performance.now();
+  let pipelineId = state[version];
+  if (pipelineId === undefined) {
+    const text = readFileSync(fileURLToPath(new URL(`../../../${files[version]}`, import.meta.url)), 'utf8');
+    // The key makes a repetition after a crash answer with the first pipeline. It names this data folder's first start only.
+    const started = await api.start(text, `demo-${version}`);
+    pipelineId = started.pipelineId;
+    Object.assign(state, { [version]: pipelineId });
+    writeState(dir, state);
+    for (const warning of started.warnings) screen.line(`  Warning: ${warning}`);
+  }
+  const earlier = (await api.pipeline(pipelineId)).status;
+  if (isFinal(earlier)) {
+    screen.line(`  ended ${earlier} already (pipeline ${pipelineId})`);
+    return earlier === 'SUCCEEDED';
+  }
+  await tell(deps, pipelineId, began);
+  if (signal.aborted) return false;
+  const { status, steps } = await api.pipeline(pipelineId);
+  if (status === 'SUCCEEDED') return true;
+  const id = steps[0]?.deployment.id;
+  const error = id === undefined ? null : (await api.deployment(id)).error;
+  screen.line(screen.paint('bad', `  The deployment ended ${status}${error === null ? '' : `: ${error}`}`));
+  return false;
+}
+
+/** After so long without news it is said what the run waits for. */
+const quietMs = 900;
+
+/** Prints the pipeline's events as they come, and a sample of the traffic whenever the mesh has taken other weights. */
+async function tell({ api, traffic, screen, signal }: DemoDeps, pipelineId: string, began: number): Promise<void> {
+  const [deploymentId = ''] = (await api.pipeline(pipelineId)).steps.map(({ deployment }) => deployment.id);
+  const say = (text: string) => screen.line(`  ${screen.paint('dim', seconds(began).padStart(6))}  ${text}`);
+  const tellWhy = async () => {
+    const { waitingFor } = await api.deployment(deploymentId);
+    if (waitingFor !== null) say(screen.paint('dim', `waits for ${waitingFor}`));
+  };
+  let quiet: NodeJS.Timeout | undefined;
+  try {
+    for await (const { message } of api.events(pipelineId, signal)) {
+      clearTimeout(quiet);
+      if (message) say(message);
+      // A sentence of packages/pipeline/src/narrate.ts: the weights are confirmed, so callers must see them.
+      if (message?.startsWith('The mesh took ')) screen.line(await sampleLine(traffic, screen));
+      quiet = setTimeout(() => tellWhy().catch(() => undefined), quietMs);
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    clearTimeout(quiet);
+  }
+}
+
+/** Who answered the next requests, and how many pods of each version are ready. */
+async function sampleLine(traffic: ShopTraffic, screen: Screen): Promise<string> {
+  const { v1, v2, failed } = traffic.sample(sampleSize);
+  const pods = await traffic.pods();
+  const percent = Math.round((v2 / Math.max(1, v1 + v2)) * 100);
+  const cells = Math.round((percent / 100) * barWidth);
+  const bar = screen.paint('old', '█'.repeat(barWidth - cells)) + screen.paint('new', '▒'.repeat(cells));
+  const share = (version: string, style: Style, of: number, ready: string) =>
+    screen.paint(style, `${version} ${String(of).padStart(3)} %, ${ready} pods`);
+  const lost = failed === 0 ? '' : screen.paint('bad', `, ${failed} failed`);
+  const versions = `${share('v1', 'old', 100 - percent, pods.v1)}   ${share('v2', 'new', percent, pods.v2)}`;
+  return `          ${bar}  ${sampleSize} requests answered by  ${versions}${lost}`;
+}
+
+/** What a person can do next, as lines to copy. */
+export function tellWhatToTry(screen: Screen, at: { url: string; adminFile: string; kubeconfig: string }): void {
+  const { url, adminFile, kubeconfig } = at;
+  const field = (name: string) => `$(sed -n 's/.*"${name}": "\\(.*\\)".*/\\1/p' ${adminFile})`;
+  screen.line(screen.paint('bold', 'Try it yourself, in another terminal:'));
+  screen.line();
+  screen.line('  # a token, good for 24 hours');
+  screen.line(`  TOKEN=$(curl -s ${url}/oauth/token -d grant_type=client_credentials \\`);
+  screen.line(`    -d client_id=${field('clientId')} \\`);
+  screen.line(`    -d client_secret=${field('clientSecret')} | sed 's/.*"access_token":"\\([^"]*\\)".*/\\1/')`);
+  screen.line();
+  screen.line('  # a canary of version 3, which waits for your approval at 20 %');
+  screen.line(`  curl -s ${url}/pipelines/kubernetes -H "Authorization: Bearer $TOKEN" \\`);
+  screen.line("    -H 'Content-Type: application/yaml' --data-binary @examples/manual-approval.yaml");
+  screen.line();
+  screen.line('  # its events as they happen, and its deployment (the ids are in the answers)');
+  screen.line(
+    `  curl -sN ${url}/pipelines/PIPELINE/events -H "Authorization: Bearer $TOKEN" -H 'Accept: text/event-stream'`,
+  );
+  screen.line(`  curl -s ${url}/pipelines/PIPELINE -H "Authorization: Bearer $TOKEN"`);
+  screen.line();
+  screen.line('  # approve it, or bring version 2 back');
+  screen.line(
+    `  curl -s -X POST ${url}/deployments/DEPLOYMENT/steps/canary-step-2/approve -H "Authorization: Bearer $TOKEN"`,
+  );
+  screen.line(`  curl -s -X POST ${url}/deployments/DEPLOYMENT/rollback -H "Authorization: Bearer $TOKEN"`);
+  screen.line();
+  screen.line('  # the cluster, while it happens');
+  screen.line(`  kubectl --kubeconfig ${kubeconfig} get trafficsplits,services,replicasets,pods -n shop`);
+  screen.line();
+}
+
+function isFinal(status: string): boolean {
+  return ['SUCCEEDED', 'FAILED', 'CANCELLED'].includes(status);
+}
+
+function seconds(began: number): string {
+  return `${((performance.now() - began) / 1000).toFixed(1)} s`;
+}
+
+function readState(dir: DataDir): DemoState {
+  const parsed = DemoState.safeParse(readJson(dir.demoFile) ?? {});
+  return parsed.success ? parsed.data : { done: true };
+}
+
+function writeState(dir: DataDir, state: DemoState): void {
+  writePrivate(dir.demoFile, JSON.stringify(state));
+}

@@ -1,0 +1,207 @@
+import { relative } from 'node:path';
+import { settingsFor } from '@cdaas/api/deps.ts';
+import { createLogger } from '@cdaas/api/plugins/logging.ts';
+import { startApi } from '@cdaas/api/server.ts';
+import { type DatabaseRole, openDatabase } from '@cdaas/control-plane/db.ts';
+import { createVault, loadOrCreateKey } from '@cdaas/control-plane/encryption.ts';
+import { MigrationError, migrate } from '@cdaas/control-plane/migrate.ts';
+import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
+import { systemContext } from '@cdaas/control-plane/principals.ts';
+import { openQueue } from '@cdaas/control-plane/queue.ts';
+import { type Sandbox, startSandbox } from '@cdaas/sandbox/sandbox.ts';
+import { startWorker } from '@cdaas/worker/worker.ts';
+import { type Logger, pino } from 'pino';
+import { isFree, localUrl, portToListenOn } from './addresses.ts';
+import { type Admin, ensureAdmin } from './admin.ts';
+import { signIn } from './api-client.ts';
+import type { Config, Options } from './config.ts';
+import { type DataDir, lockDataDir, openDataDir } from './data-dir.ts';
+import { isDemoDone, runDemo, tellWhatToTry } from './demo.ts';
+import { startPostgres } from './postgres.ts';
+import { registerSandbox, sandboxAccount } from './register-sandbox.ts';
+import { Remedy } from './remedy.ts';
+import type { Screen } from './screen.ts';
+import { startShopTraffic } from './shop-traffic.ts';
+
+/** Something that runs; stopped in the reverse order of starting. */
+type Part = { name: string; stop(): Promise<void> };
+
+/** The port of /metrics where nobody chose one; where it is taken there are no metrics, which is said. */
+const usualMetricsPort = 9464;
+/** How long the API may take for requests in flight when it is told to stop. */
+const stopSeconds = 10;
+
+/**
+ * Runs everything in this process until `shutDown` aborts, then stops it. What has started is stopped too when a later
+ * part fails.
+ *
+ * @throws Remedy where something stands in the way that a person can mend
+ */
+export async function runStandalone(
+  config: Config,
+  options: Options,
+  screen: Screen,
+  shutDown: AbortSignal,
+): Promise<void> {
+  const parts: Part[] = [];
+  try {
+    const system = await startParts(config, screen, parts, () => shutDown.throwIfAborted());
+    await present(system, options, screen, shutDown);
+    shutDown.throwIfAborted();
+    await new Promise((resolve) => shutDown.addEventListener('abort', resolve, { once: true }));
+  } catch (error) {
+    if (error !== shutDown.reason) throw error instanceof MigrationError ? new Remedy(error.message) : error;
+  } finally {
+    await stopParts(parts, screen);
+  }
+}
+
+type System = {
+  url: string /** The same API without what may stand before it. */;
+  local: string;
+  admin: Admin;
+  dir: DataDir;
+  sandbox: Sandbox;
+};
+
+async function startParts(config: Config, screen: Screen, parts: Part[], goOn: () => void): Promise<System> {
+  const began = performance.now();
+  const dir = openDataDir(config.dataDir);
+  const lock = lockDataDir(dir);
+  parts.push({ name: 'lock', stop: async () => lock.release() });
+  const port = await portToListenOn(config.host, config.port);
+  const url = config.publicUrl ?? localUrl(config.host, port);
+  const log = createLogger(config.logLevel, pino.destination({ dest: dir.logFile, mode: 0o600, sync: true }));
+  screen.line(screen.paint('bold', 'CDaaS is starting'));
+
+  goOn();
+  const databaseUrl = await startDatabase(config, dir, screen, parts);
+  goOn();
+  const { applied } = await migrate(databaseUrl);
+  if (applied.length > 0) screen.part('Schema', `${applied.length} migrations applied`);
+  const sandbox = await startSandboxPart(dir, log, screen, parts);
+  goOn();
+
+  const key = await loadOrCreateKey(config.encryptionKeyFile ?? dir.key);
+  const outbound = createOutbound(outboundRules(config, sandbox));
+  const open = async (role: DatabaseRole) => {
+    const db = await openDatabase({ url: databaseUrl, role });
+    parts.push({ name: `${role}'s connections`, stop: () => db.close() });
+    const queue = await openQueue({ databaseUrl, role, ...(config.redisUrl ? { redisUrl: config.redisUrl } : {}) });
+    parts.push({ name: `${role}'s queue`, stop: () => queue.close() });
+    return { db, queue, vault: createVault(key, db), outbound, log, clock: db.clock };
+  };
+  const forApi = await open('cdaas_api');
+  const forWorker = await open('cdaas_worker');
+  goOn();
+
+  const worker = await startWorker(forWorker);
+  parts.push({ name: 'worker', stop: () => worker.close() });
+  const { admin, scope } = await ensureAdmin(dir, forApi.db, url);
+  const base = { ...forApi, publicUrl: url, drainSeconds: config.drainSeconds };
+  await registerSandbox(systemContext(base, scope, 'npm start'), dir, sandbox);
+  const metricsPort = await metricsPortOf(config, screen);
+  const { allowedHosts, ...settings } = settingsFor(url);
+  const local = localUrl(config.host, port);
+  const api = await startApi(
+    {
+      ...forApi,
+      settings: {
+        ...settings,
+        drainSeconds: config.drainSeconds,
+        allowedHosts: [...allowedHosts, new URL(local).host],
+      },
+    },
+    { host: config.host, port, metricsPort, drainSeconds: stopSeconds },
+  );
+  parts.push({ name: 'API', stop: () => api.close() });
+  lock.announce(url);
+  screen.part('API', `${screen.paint('bold', url)}  credential: ${shown(dir.adminFile)}`);
+  screen.part('Ready', `logs: ${shown(dir.logFile)}`, performance.now() - began);
+  screen.line();
+  return { url, local, admin, dir, sandbox };
+}
+
+async function startDatabase(config: Config, dir: DataDir, screen: Screen, parts: Part[]): Promise<string> {
+  if (config.databaseUrl !== undefined) {
+    screen.part('Postgres', `DATABASE_URL, ${new URL(config.databaseUrl).host}`);
+    return config.databaseUrl;
+  }
+  const began = performance.now();
+  const postgres = await startPostgres(dir.postgres, (words) => screen.line(`  ${words}`));
+  process.once('exit', postgres.abandon);
+  parts.push({
+    name: 'Postgres',
+    async stop() {
+      await postgres.stop();
+      process.off('exit', postgres.abandon);
+    },
+  });
+  screen.part('Postgres', `embedded, ${shown(postgres.folder)}, port ${postgres.port}`, performance.now() - began);
+  return postgres.url;
+}
+
+async function startSandboxPart(dir: DataDir, log: Logger, screen: Screen, parts: Part[]): Promise<Sandbox> {
+  const began = performance.now();
+  const sandbox = await startSandbox({
+    dataDir: dir.sandbox,
+    log: (line) => log.info({ line }, 'sandbox cluster'),
+  }).catch((cause: unknown) => {
+    throw new Remedy(cause instanceof Error ? cause.message : String(cause), { cause });
+  });
+  parts.push({ name: 'sandbox', stop: () => sandbox.stop() });
+  const detail = `a cluster to try things on, account "${sandboxAccount}", kubeconfig: ${shown(dir.kubeconfig)}`;
+  screen.part('Sandbox', detail, performance.now() - began);
+  return sandbox;
+}
+
+/** What the operator allows, and the sandbox's own port. */
+function outboundRules(config: Config, sandbox: Sandbox) {
+  const allowed = parseOutboundAllow(`${config.outboundAllow} cluster:127.0.0.1/32:${sandbox.port}`);
+  if (!allowed.ok) throw new Remedy(allowed.problems.join('\n'));
+  return allowed.rules;
+}
+
+async function metricsPortOf(config: Config, screen: Screen): Promise<number | null> {
+  if (config.metricsPort !== undefined) return portToListenOn('127.0.0.1', config.metricsPort);
+  if (await isFree(usualMetricsPort)) return usualMetricsPort;
+  screen.line(`  Port ${usualMetricsPort} is in use: no /metrics. METRICS_PORT chooses another.`);
+  return null;
+}
+
+/** Shows the demo where it is due, and what to try. Then the terminal is quiet. */
+async function present(system: System, options: Options, screen: Screen, shutDown: AbortSignal): Promise<void> {
+  const { url, local, admin, dir, sandbox } = system;
+  if (options.demo && !isDemoDone(dir)) {
+    const traffic = startShopTraffic(sandbox);
+    try {
+      const api = await signIn(local, admin);
+      await runDemo({ dir, api, traffic, screen, signal: shutDown });
+    } finally {
+      traffic.stop();
+    }
+    if (shutDown.aborted) return;
+    screen.line();
+  }
+  tellWhatToTry(screen, { url, adminFile: shown(dir.adminFile), kubeconfig: shown(dir.kubeconfig) });
+  screen.line('CDaaS serves until Ctrl-C.');
+}
+
+async function stopParts(parts: Part[], screen: Screen): Promise<void> {
+  const began = performance.now();
+  if (parts.length > 1) screen.line('\nStopping …');
+  for (const { name, stop } of parts.toReversed()) {
+    try {
+      await stop();
+    } catch (error) {
+      screen.line(`  ${name} did not stop in order: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  if (parts.length > 1) screen.line(`Stopped in ${((performance.now() - began) / 1000).toFixed(1)} s.`);
+}
+
+/** A path as short as it can be written from here. */
+function shown(path: string): string {
+  const short = relative(process.cwd(), path);
+  return short.startsWith('..') ? path : short;
+}
