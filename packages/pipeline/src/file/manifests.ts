@@ -25,8 +25,8 @@ export type ManifestEntry = ReadObjects & { targets: Set<string> | undefined };
 export function readManifests(budget: Budget, root: View, report: Report): ManifestEntry[] {
   const readPaths = new Map<string, ReadObjects>();
   const read = items(at(root, 'manifests')).map((entry) => {
-    const targets = at(entry, 'targets');
-    const names = exists(targets) ? new Set(items(targets).flatMap((item) => text(item) ?? [])) : undefined;
+    const listed = items(at(entry, 'targets')).flatMap((item) => text(item) ?? []);
+    const names = listed.length > 0 ? new Set(listed) : undefined;
     const path = exists(at(entry, 'inline')) ? undefined : text(at(entry, 'path'));
     const known = path === undefined ? undefined : readPaths.get(path);
     if (known !== undefined) return { targets: names, ...known };

@@ -67,7 +67,10 @@ const webhook = closed({
   agentIdentifier: name().optional(),
   headers: list(closed({ key: name(), value: scalarText() }), limits.variables).optional(),
   bodyTemplate: z
-    .preprocess((value) => (typeof value === 'string' ? { inline: value } : value), closed({ inline: text() }))
+    .preprocess(
+      (value) => (typeof value === 'string' ? { inline: value } : value),
+      closed({ inline: text().optional() }),
+    )
     .optional(),
   retryCount: whole(0, Number.MAX_SAFE_INTEGER).optional(),
   disableCallback: z.boolean().optional(),

@@ -1,0 +1,286 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { outcome, shopFile, webManifests } from './file-fixtures.ts';
+
+/**
+ * The rules about manifests and traffic, as in rules.test.ts. Every rule twice: broken, where its code must appear at its path and nothing else does, and kept, where nothing does. The
+ * kept form is as near to the broken one as can be, so that a rule that is too wide or missing fails here.
+ */
+type Patch = Record<string, unknown>;
+type Rule = { rule: string; broken: Patch | string; found: string[]; kept?: Patch | string };
+
+const smi = (...entries: Patch[]): Patch => ({ trafficManagement: [{ smi: entries }] });
+const manifest = (yaml: string): Patch => ({ files: { 'k8s/app.yaml': [yaml] } });
+const changed = (from: string | RegExp, to: string): Patch => manifest(webManifests.replace(from, to));
+const inFile = '/files/k8s~1app.yaml/0';
+const blue = (strategy: unknown, ...traffic: Patch[]): Patch => ({
+  targets: { blue: { account: 'east', strategy: 'swap' } },
+  strategies: { swap: strategy },
+  targetFilters: [{ includeTarget: 'qa' }],
+  trafficManagement: [{ targets: ['qa'], smi: [{ rootServiceName: 'web' }] }, ...traffic],
+});
+const kubernetes = (...entries: Patch[]): Patch => ({ targets: ['blue'], kubernetes: entries });
+
+const rules: Rule[] = [
+  // Manifests
+  {
+    rule: 'a manifest has one source',
+    broken: { manifests: [{ path: 'k8s/app.yaml', inline: '' }], files: undefined },
+    found: ['manifest.choice /manifests/0'],
+  },
+  {
+    rule: 'a manifest has a source',
+    broken: { manifests: [{ targets: ['qa'] }], files: undefined },
+    found: ['manifest.choice /manifests/0'],
+  },
+  {
+    rule: 'a manifest names targets or leaves them out',
+    broken: { manifests: [{ path: 'k8s/app.yaml', targets: [] }], targets: {} },
+    found: ['field.required /manifests/0/targets'],
+  },
+  {
+    rule: 'a manifest names known targets',
+    broken: { manifests: [{ path: 'k8s/app.yaml', targets: ['qa', 'qb'] }] },
+    found: ['ref.target /manifests/0/targets/1'],
+    kept: { manifests: [{ path: 'k8s/app.yaml', targets: ['qa'] }] },
+  },
+  {
+    rule: 'a path has another extension only if it is a folder',
+    broken: { manifests: [{ path: 'k8s/app.yaml' }, { path: 'notes.txt' }], files: { 'notes.txt': [] } },
+    found: ['manifest.missing /manifests/1/path'],
+  },
+  {
+    rule: 'a URL as path is not built',
+    broken: { manifests: [{ path: 'https://h.example/app.yaml' }], files: undefined },
+    found: ['step.unsupported /manifests/0/path'],
+  },
+  { rule: 'a manifest is YAML', broken: manifest('a: [b'), found: [`manifest.object ${inFile}`] },
+  {
+    rule: 'an object is a mapping',
+    broken: manifest(`${webManifests}---\n- a\n`),
+    found: [`manifest.object ${inFile}`],
+    kept: manifest(`${webManifests}---\n# nothing\n---\n`),
+  },
+  {
+    rule: 'an object has a valid apiVersion',
+    broken: changed('apiVersion: v1', 'apiVersion: a/../b'),
+    found: [`manifest.object ${inFile}`],
+  },
+  {
+    rule: 'an object has a name',
+    broken: changed(
+      '  name: web\nspec:\n  selector:\n    app: web\n  ports',
+      '  generateName: web-\nspec:\n  selector:\n    app: web\n  ports',
+    ),
+    found: [`manifest.object ${inFile}`],
+  },
+  {
+    rule: 'a name is one segment of a path',
+    broken: manifest(`${webManifests}---\n{apiVersion: x.example/v1, kind: Thing, metadata: {name: a/b}}`),
+    found: [`manifest.object ${inFile}`],
+    kept: manifest(`${webManifests}---\n{apiVersion: x.example/v1, kind: Thing, metadata: {name: 'a:b'}}`),
+  },
+  {
+    rule: 'a label is a text',
+    broken: manifest(
+      `${webManifests}---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: a, labels: {version: 1.0}}}`,
+    ),
+    found: [`manifest.object ${inFile}`],
+    kept: manifest(
+      `${webManifests}---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: a, labels: {version: '1.0'}}}`,
+    ),
+  },
+  {
+    rule: 'Pods are refused',
+    broken: manifest(`${webManifests}---\n{apiVersion: v1, kind: Pod, metadata: {name: a}}`),
+    found: [`manifest.kind ${inFile}`],
+    kept: manifest(`${webManifests}---\n{apiVersion: x.example/v1, kind: Pod, metadata: {name: a}}`),
+  },
+  {
+    rule: 'ReplicaSets are refused',
+    broken: manifest(`${webManifests}---\n{apiVersion: apps/v1, kind: ReplicaSet, metadata: {name: a}}`),
+    found: [`manifest.kind ${inFile}`],
+  },
+  { rule: 'a Deployment is apps/v1', broken: changed('apps/v1', 'apps/v1beta2'), found: [`manifest.kind ${inFile}`] },
+  {
+    rule: 'replicas is whole',
+    broken: changed('replicas: 3', 'replicas: "3"'),
+    found: [`manifest.object ${inFile}`],
+    kept: changed('replicas: 3', 'replicas: 0'),
+  },
+  {
+    rule: 'the selector matches the template',
+    broken: changed('      labels:\n        app: web', '      labels:\n        app: shop'),
+    found: [`manifest.object ${inFile}`],
+  },
+  {
+    rule: 'there are matchLabels',
+    broken: changed('    matchLabels:\n      app: web', '    matchExpressions: []'),
+    found: [`manifest.object ${inFile}`],
+  },
+  {
+    rule: 'there are containers',
+    broken: changed(/containers:[\s\S]*?---/, 'containers: []\n---'),
+    found: [`manifest.object ${inFile}`],
+  },
+  {
+    rule: 'the hash label is ours',
+    broken: changed(
+      '      labels:\n        app: web',
+      '      labels:\n        app: web\n        armory-pod-template-hash: a',
+    ),
+    found: [`manifest.object ${inFile}`],
+  },
+  {
+    rule: 'an object appears once',
+    broken: manifest(
+      `${webManifests}---\n{apiVersion: v1, kind: Service, metadata: {name: web, namespace: elsewhere}}`,
+    ),
+    found: [`name.duplicate ${inFile}`],
+    kept: manifest(`${webManifests}---\n{apiVersion: x.example/v1, kind: Service, metadata: {name: web}}`),
+  },
+  {
+    rule: 'several Deployments are not built',
+    broken: manifest(`${webManifests}---\n${webManifests.split('---')[0]?.replaceAll('web', 'api')}`),
+    found: [`step.unsupported ${inFile}`],
+  },
+  {
+    rule: 'a target without a Deployment is not built',
+    broken: manifest(`{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}`),
+    found: ['step.unsupported /targets/qa'],
+  },
+  {
+    rule: 'an HPA is not built',
+    broken: manifest(
+      `${webManifests}---\n{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: web}}`,
+    ),
+    found: [`step.unsupported ${inFile}`],
+  },
+  {
+    rule: 'a ScaledObject is not built',
+    broken: manifest(`${webManifests}---\n{apiVersion: keda.sh/v1alpha1, kind: ScaledObject, metadata: {name: web}}`),
+    found: [`step.unsupported ${inFile}`],
+  },
+  // Traffic
+  {
+    rule: 'a root is a plain name',
+    broken: smi({ rootServiceName: 'web.shop.svc' }),
+    found: ['field.type /trafficManagement/0/smi/0/rootServiceName'],
+  },
+  {
+    rule: 'root and canary differ',
+    broken: smi({ rootServiceName: 'web', canaryServiceName: 'web' }),
+    found: ['traffic.conflict /trafficManagement/0/smi/0/canaryServiceName'],
+    kept: smi({ rootServiceName: 'web', canaryServiceName: 'next' }),
+  },
+  {
+    rule: 'the canary name has at most 63 characters',
+    broken: smi({ rootServiceName: 'w'.repeat(57) }),
+    found: ['field.range /trafficManagement/0/smi/0/rootServiceName'],
+    kept: smi({ rootServiceName: 'w'.repeat(56) }),
+  },
+  {
+    rule: 'a long root may name its canary',
+    broken: smi({ rootServiceName: 'w'.repeat(64) }),
+    found: ['field.type /trafficManagement/0/smi/0/rootServiceName'],
+    kept: smi({ rootServiceName: 'w'.repeat(63), canaryServiceName: 'next' }),
+  },
+  {
+    rule: 'the root selects the pods',
+    broken: changed('  selector:\n    app: web\n  ports', '  selector:\n    app: shop\n  ports'),
+    found: ['traffic.conflict /trafficManagement/0/smi/0/rootServiceName'],
+  },
+  {
+    rule: 'the root has a selector',
+    broken: changed('  selector:\n    app: web\n  ports', '  ports'),
+    found: ['traffic.conflict /trafficManagement/0/smi/0/rootServiceName'],
+  },
+  {
+    rule: 'two items do not give one kind for one target',
+    broken: { trafficManagement: [1, 2].map((n) => ({ smi: [{ rootServiceName: `web${n}` }] })) },
+    found: ['traffic.conflict /trafficManagement/1/smi', 'step.unsupported /trafficManagement/1/smi/0'],
+    kept: {
+      trafficManagement: [
+        { targets: ['qa'], smi: [{ rootServiceName: 'web' }] },
+        { targets: [], smi: [] },
+      ],
+    },
+  },
+  {
+    rule: 'two entries do not share a split',
+    broken: smi({ rootServiceName: 'a' }, { rootServiceName: 'b', trafficSplitName: 'a' }),
+    found: ['traffic.conflict /trafficManagement/0/smi/1', 'step.unsupported /trafficManagement/0/smi/1'],
+  },
+  {
+    rule: 'several roots are not built',
+    broken: smi({ rootServiceName: 'a' }, { rootServiceName: 'b' }),
+    found: ['step.unsupported /trafficManagement/0/smi/1'],
+  },
+  {
+    rule: 'traffic names known targets',
+    broken: { trafficManagement: [{ targets: ['qa', 'qb'], smi: [{ rootServiceName: 'web' }] }] },
+    found: ['ref.target /trafficManagement/0/targets/1'],
+  },
+  {
+    rule: 'alias belongs to lambda',
+    broken: { trafficManagement: [{ smi: [{ rootServiceName: 'web' }], alias: [] }] },
+    found: ['field.unknown /trafficManagement/0/alias'],
+  },
+  {
+    rule: 'istio needs a VirtualService',
+    broken: {
+      trafficManagement: [
+        { targets: ['qa'], smi: [{ rootServiceName: 'web' }] },
+        { targets: ['qb'], istio: [{}] },
+      ],
+      targets: { qb: { account: 'east', strategy: 'slow' } },
+      targetFilters: [{ includeTarget: 'qa' }],
+    },
+    found: ['field.required /trafficManagement/1/istio/0/virtualService'],
+  },
+  // Blue/green
+  {
+    rule: 'active and preview differ in the strategy',
+    broken: blue({ blueGreen: { activeService: 'a', previewService: 'a' } }),
+    found: ['service.same /strategies/swap/blueGreen/previewService'],
+  },
+  {
+    rule: 'active and preview differ in traffic',
+    broken: blue({ blueGreen: {} }, kubernetes({ activeService: 'a', previewService: 'a' })),
+    found: ['service.same /trafficManagement/1/kubernetes/0/previewService'],
+    kept: blue({ blueGreen: {} }, kubernetes({ activeService: 'a', previewService: 'b' })),
+  },
+  {
+    rule: 'active and preview stand in one entry',
+    broken: blue({ blueGreen: {} }, kubernetes({ activeService: 'a' }, { previewService: 'b' })),
+    found: ['field.required /trafficManagement/1/kubernetes/1/activeService'],
+  },
+  {
+    rule: 'strategy and traffic agree',
+    broken: blue({ blueGreen: { activeService: 'a' } }, kubernetes({ activeService: 'b' })),
+    found: ['traffic.conflict /strategies/swap/blueGreen/activeService'],
+  },
+  {
+    rule: 'setWeight is no blue/green step',
+    broken: blue(
+      { blueGreen: { redirectTrafficAfter: [{ setWeight: { weight: 1 } }] } },
+      kubernetes({ activeService: 'a' }),
+    ),
+    found: ['field.unknown /strategies/swap/blueGreen/redirectTrafficAfter/0/setWeight'],
+    kept: blue(
+      { blueGreen: { shutDownOldVersionAfter: [{ exposeServices: { services: ['a'] } }] } },
+      kubernetes({ activeService: 'a' }),
+    ),
+  },
+];
+
+const fileOf = (source: Patch | string): unknown => (typeof source === 'string' ? source : shopFile(source));
+const refusals = (source: Patch | string): string[] =>
+  outcome(fileOf(source)).filter((line) => !line.startsWith('WARN '));
+
+for (const { rule, broken, found, kept } of rules) {
+  test(`the rule "${rule}" is told where it is broken and only there`, () => {
+    assert.deepEqual(refusals(broken), found);
+    if (kept !== undefined) assert.deepEqual(refusals(kept), []);
+  });
+}
