@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import { outcome, shopFile, webManifests } from './file-fixtures.ts';
 
 /**
- * The rules about manifests and traffic, as in rules.test.ts. Every rule twice: broken, where its code must appear at its path and nothing else does, and kept, where nothing does. The
+ * The rules about manifests and traffic, as in rules.test.ts. Every rule twice: broken, where its code must appear at its
+ * path and nothing else does, and kept, where nothing does. The
  * kept form is as near to the broken one as can be, so that a rule that is too wide or missing fails here.
  */
 type Patch = Record<string, unknown>;

@@ -47,7 +47,7 @@ export function readYaml(
     problems.push(...walked.problems.map((problem) => ({ ...problem, document: index + 1 })));
     documents.push(walked.document);
   }
-  return problems.length > 0 ? { problems } : { documents };
+  return problems.length > 0 ? { problems: withoutRepeats(problems) } : { documents };
 }
 
 const unresolvedTags = new Set(
@@ -69,6 +69,11 @@ type Tags = Extract<NonNullable<ConstructorParameters<typeof Composer>[0]>['cust
 
 /** The parser's own nesting, which is a little deeper than that of the values. Stops before anything recurses into it. */
 const maxParserStack = 2 * sourceLimits.depth + 50;
+
+/** The library may tell one mistake twice. */
+function withoutRepeats(problems: SourceProblem[]): SourceProblem[] {
+  return [...new Map(problems.map((problem) => [JSON.stringify(problem), problem])).values()];
+}
 
 /** Of one document. One missing quote can make thousands. */
 const maxMistakes = 20;

@@ -1,0 +1,221 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { check, outcome, shopFile, violationsOf, webManifests } from './file-fixtures.ts';
+import type { ResolvedFile } from './resolve.ts';
+
+function resolved(source: unknown, account?: string): ResolvedFile {
+  const result = check(source, account);
+  assert.ok('plans' in result, JSON.stringify('violations' in result ? result.violations : []));
+  return result;
+}
+
+const steps = (...list: unknown[]) => ({ strategies: { slow: { canary: { steps: list } } } });
+
+test('a plan holds what the file says, defaults filled in', () => {
+  const { pipeline, plans, warnings } = resolved(
+    shopFile({
+      description: null,
+      context: { ring: 1 },
+      contextOverrides: { ring: 'old', more: true },
+      ...steps(
+        { setWeight: { weight: 20 } },
+        { pause: { duration: 2, unit: 'Hours' } },
+        { pause: { untilApproved: true } },
+        { pause: { untilApproved: true, approvalExpiration: { duration: 3, unit: 'minutes' } } },
+      ),
+    }),
+  );
+  assert.deepEqual(pipeline, {
+    application: 'shop',
+    description: '',
+    context: { ring: '1', more: 'true' },
+    sourceControl: {},
+    onConflict: 'reject',
+  });
+  assert.deepEqual(warnings, ['contextOverrides is the old name of context']);
+  const [plan] = plans;
+  assert.deepEqual(plan?.steps, [
+    { kind: 'setWeight', weight: 20 },
+    { kind: 'pause', duration: 2, unit: 'HOURS' },
+    { kind: 'pause', untilApproved: true, approvalExpirationSeconds: null },
+    { kind: 'pause', untilApproved: true, approvalExpirationSeconds: 180 },
+  ]);
+  assert.deepEqual(plan?.route, {
+    rootServiceName: 'web',
+    canaryServiceName: 'web-canary',
+    canaryServiceGiven: false,
+    trafficSplitName: 'web',
+  });
+  const { application, target, account, namespace, readyTimeoutSeconds, drainSeconds } = plan!;
+  assert.deepEqual(
+    [application, target, account, namespace, readyTimeoutSeconds, drainSeconds],
+    ['shop', 'qa', 'east', 'shop-qa', 1800, 5],
+  );
+  assert.deepEqual(
+    [plan?.workload.name, plan?.workload.replicas, plan?.workload.manifest.metadata.namespace],
+    ['web', 3, 'shop-qa'],
+  );
+});
+
+test('the names of an smi entry are taken as given', () => {
+  const { plans } = resolved(
+    shopFile({
+      trafficManagement: [
+        { targets: ['qa'], smi: [{ rootServiceName: 'front', canaryServiceName: 'next', trafficSplitName: 'split' }] },
+      ],
+    }),
+  );
+  assert.deepEqual(plans[0]?.route, {
+    rootServiceName: 'front',
+    canaryServiceName: 'next',
+    canaryServiceGiven: true,
+    trafficSplitName: 'split',
+  });
+});
+
+test('replicas default to one, and the timeout of the file counts in seconds', () => {
+  const { plans } = resolved(
+    shopFile({
+      deploymentConfig: { timeout: { duration: 2, unit: 'minutes' } },
+      files: { 'k8s/app.yaml': [webManifests.replace('  replicas: 3\n', '')] },
+    }),
+  );
+  assert.equal(plans[0]?.workload.replicas, 1);
+  assert.equal(plans[0]?.readyTimeoutSeconds, 120);
+});
+
+test('the account of the request replaces that of every target, of the file or of the options', () => {
+  assert.equal(resolved(shopFile({ targets: { qa: { account: 'west' } } }), 'sandbox').plans[0]?.account, 'sandbox');
+  assert.equal(resolved(shopFile({ account: 'sandbox' })).plans[0]?.account, 'sandbox');
+  assert.equal(resolved(shopFile({ account: '' }), '').plans[0]?.account, 'east');
+  assert.deepEqual(outcome(shopFile(), 'west'), ['account.unknown /targets/qa/account']);
+});
+
+test('targetFilters choose the target that is planned, and only its account must exist', () => {
+  const file = shopFile({
+    targets: { prod: { account: 'far', namespace: 'prod', strategy: 'slow' } },
+    targetFilters: [{ includeTarget: 'qa' }],
+  });
+  assert.deepEqual(
+    resolved(file).plans.map(({ target }) => target),
+    ['qa'],
+  );
+});
+
+test('an explicit final weight of 100 and empty steps are fine; going back is a warning', () => {
+  assert.deepEqual(outcome(shopFile(steps({ setWeight: { weight: 100 } }))), []);
+  assert.match(outcome(shopFile(steps()))[0] ?? '', /^WARN .*is empty/);
+});
+
+test('all violations of a file are told at once, in its order, with line and column', () => {
+  const found = violationsOf(`version: v1
+kind: kubernetes
+targets:
+  qa:
+    acount: east
+    namespace: Shop
+    strategy: fast
+manifests:
+  - inline: |
+      apiVersion: apps/v1
+      kind: Deployment
+      metadata:
+        name: web
+strategies:
+  slow:
+    canary:
+      steps:
+        - setWeight:
+            weight: 150
+        - pause:
+            duration: 3
+            unit: days
+        - setWeight: 10
+`);
+  assert.deepEqual(
+    found.map(({ code, path, line, column }) => `${code} ${path} ${line}:${column}`),
+    [
+      'field.required /application 1:1',
+      'field.required /targets/qa/account 4:3',
+      'field.unknown /targets/qa/acount 5:5',
+      'field.type /targets/qa/namespace 6:16',
+      'ref.strategy /targets/qa/strategy 7:15',
+      'manifest.object /manifests/0/inline 1:1',
+      'weight.range /strategies/slow/canary/steps/0/setWeight/weight 19:21',
+      'field.enum /strategies/slow/canary/steps/1/pause/unit 22:19',
+      'field.type /strategies/slow/canary/steps/2/setWeight 23:22',
+    ],
+  );
+});
+
+test('what a file breaks is told even where it also asks for what is not built', () => {
+  const codes = violationsOf(
+    shopFile({
+      strategies: {
+        slow: { canary: { steps: [{ setWeight: { weight: 150 } }, { exposeServices: { services: ['web'] } }] } },
+      },
+    }),
+  ).map(({ code }) => code);
+  assert.deepEqual(codes, ['weight.range', 'step.unsupported']);
+});
+
+const hints: [what: string, patch: Record<string, unknown>, hint: RegExp][] = [
+  ['the short form of setWeight', steps({ setWeight: 10 }), /write setWeight: \{weight: 10\}/],
+  ['a misspelt kind of step', steps({ setWieght: { weight: 1 } }), /did you mean 'setWeight'\?/],
+  ['another letter case', steps({ setweight: { weight: 1 } }), /did you mean 'setWeight'\?/],
+  ['a misspelt strategy', { targets: { qa: { strategy: 'slwo' } } }, /did you mean 'slow'\?/],
+  ['a misspelt target', { targetFilters: [{ includeTarget: 'q' }, { includeTarget: 'qaa' }] }, /did you mean 'qa'\?/],
+  ['a misspelt unit', steps({ pause: { duration: 1, unit: 'second' } }), /did you mean 'seconds'\?/],
+  ['a misspelt account', { targets: { qa: { account: 'eats' } } }, /did you mean 'east'\?/],
+  ['a misspelt kind', { kind: 'Kubernetes' }, /did you mean 'kubernetes'\?/],
+  [
+    'the beginning of a field',
+    { trafficManagement: [{ smi: [{ rootServiceName: 'web', canaryService: 'c' }] }] },
+    /did you mean 'canaryServiceName'\?/,
+  ],
+  [
+    'a qualified Service name',
+    { trafficManagement: [{ smi: [{ rootServiceName: 'web.shop.svc.cluster.local' }] }] },
+    /write the plain name: 'web'/,
+  ],
+  [
+    'a long root Service name',
+    { trafficManagement: [{ smi: [{ rootServiceName: 'w'.repeat(60) }] }] },
+    /give canaryServiceName/,
+  ],
+  ['context under a target', { targets: { qa: { context: {} } } }, /top-level `context`/],
+  [
+    'roles inside the expiration',
+    steps({ pause: { untilApproved: true, approvalExpiration: { duration: 1, unit: 'hours', requiresRoles: ['a'] } } }),
+    /beside approvalExpiration/,
+  ],
+  ['yes for true', { deploymentConfig: { keepDeploymentObject: 'yes' } }, /write true/],
+  ['a number in quotes', steps({ setWeight: { weight: '10' } }), /without quotes/],
+  ['a list that is a mapping', { targetFilters: { includeTarget: 'qa' } }, /start each entry with '- '/],
+];
+
+for (const [what, patch, hint] of hints) {
+  test(`${what} gets a hint`, () => {
+    const found = violationsOf(shopFile(patch)).map((violation) => violation.hint ?? '');
+    assert.ok(
+      found.some((text) => hint.test(text)),
+      found.join(' | '),
+    );
+  });
+}
+
+test('an unknown field at the top level is a warning that names the near one', () => {
+  assert.deepEqual(outcome(shopFile({ strategy: {} })), [
+    "WARN 'strategy' is not a known field and is ignored; did you mean 'strategies'?",
+  ]);
+});
+
+test('more mistakes than anybody reads are counted, not listed', () => {
+  const found = violationsOf(shopFile(unknownFields(1000)));
+  assert.equal(found.length, 201);
+  assert.match(found.at(-1)?.message ?? '', /800 more/);
+});
+
+function unknownFields(count: number): Record<string, unknown> {
+  return { deploymentConfig: Object.fromEntries(Array.from({ length: count }, (_, index) => [`field${index}`, 1])) };
+}
