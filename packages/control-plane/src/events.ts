@@ -65,8 +65,8 @@ async function readPage(
  * Wakes everybody who follows a pipeline, from one connection and one reader per process however many they are.
  */
 export type EventHub = {
-  /** Calls `onNews` whenever the pipeline has a number that was not there at the last call. */
-  watch(scope: Scope, pipelineId: string, onNews: () => void): () => void;
+  /** Calls `onNews` whenever there is more of the pipeline than there was. */
+  watch(scope: Scope, pipelineId: string, onNews: () => void): Watch;
   /** `readEvents`, shared by all who ask for the same page at the same moment. */
   read(scope: Scope, input: { pipelineId: string; after: number; limit: number }): Promise<EventsRead>;
   /** Aborted when the hub closes: streams end then. */
@@ -74,7 +74,13 @@ export type EventHub = {
   close(): Promise<void>;
 };
 
-type Watched = { scope: Scope; last: number; listeners: Set<() => void> };
+export type Watch = {
+  /** Whether the hub has seen more than a reader who got so far: such a reader must not wait. */
+  isAhead(of: { cursor: number; final: boolean }): boolean;
+  stop(): void;
+};
+
+type Watched = { scope: Scope; last: number; final: boolean; listeners: Set<() => void> };
 
 /**
  * @param pollMs how often to look without having been notified: notifications can be lost with a connection
@@ -100,12 +106,13 @@ export async function createEventHub(options: {
       if (scope === undefined) continue;
       const ids = pipelines.map(([id]) => id);
       const rows = await scoped(db, scope, (tx) =>
-        tx.pipeline.findMany({ where: { id: { in: ids } }, select: { id: true, lastEvent: true } }),
+        tx.pipeline.findMany({ where: { id: { in: ids } }, select: { id: true, lastEvent: true, status: true } }),
       );
-      for (const { id, lastEvent } of rows) {
+      for (const { id, lastEvent, status } of rows) {
         const entry = watched.get(id);
-        if (entry === undefined || lastEvent <= entry.last) continue;
-        entry.last = lastEvent;
+        const final = finalStatuses.has(status);
+        if (entry === undefined || (lastEvent <= entry.last && final === entry.final)) continue;
+        Object.assign(entry, { last: lastEvent, final });
         for (const listener of entry.listeners) listener();
       }
     }
@@ -135,12 +142,15 @@ export async function createEventHub(options: {
 
   return {
     watch(scope, pipelineId, onNews) {
-      const entry = watched.get(pipelineId) ?? { scope, last: 0, listeners: new Set() };
+      const entry = watched.get(pipelineId) ?? { scope, last: 0, final: false, listeners: new Set() };
       watched.set(pipelineId, entry);
       entry.listeners.add(onNews);
-      return () => {
-        entry.listeners.delete(onNews);
-        if (entry.listeners.size === 0 && watched.get(pipelineId) === entry) watched.delete(pipelineId);
+      return {
+        isAhead: ({ cursor, final }) => cursor < entry.last || (entry.final && !final),
+        stop() {
+          entry.listeners.delete(onNews);
+          if (entry.listeners.size === 0 && watched.get(pipelineId) === entry) watched.delete(pipelineId);
+        },
       };
     },
     read(scope, input) {
@@ -189,15 +199,10 @@ export async function* followEvents(
   const ended = AbortSignal.any([signal, hub.closing]);
   let cursor = after;
   let checkedAt = performance.now();
-  let news = false;
   let wakeUp: () => void = () => {};
-  const unwatch = hub.watch(ctx.scope, pipelineId, () => {
-    news = true;
-    wakeUp();
-  });
+  const watch = hub.watch(ctx.scope, pipelineId, () => wakeUp());
   try {
     while (!ended.aborted) {
-      news = false;
       const page = await hub.read(ctx.scope, { pipelineId, after: cursor, limit: pageSize });
       for (const event of page.events) {
         yield event;
@@ -208,7 +213,9 @@ export async function* followEvents(
         if (!(await stillAllowed())) return;
         checkedAt = performance.now();
       }
-      if (page.events.length === pageSize || news) continue;
+      // By number and not by having been called: a page shared with others may be older than the call.
+      const behind = () => watch.isAhead({ cursor, final: page.final });
+      if (page.events.length === pageSize || behind() || ended.aborted) continue;
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, Math.min(idleMs, recheckMs));
         wakeUp = () => {
@@ -220,9 +227,9 @@ export async function* followEvents(
       });
       ended.removeEventListener('abort', wakeUp);
       wakeUp = () => {};
-      if (!news && !ended.aborted) yield null;
+      if (!behind() && !ended.aborted) yield null;
     }
   } finally {
-    unwatch();
+    watch.stop();
   }
 }

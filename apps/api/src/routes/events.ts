@@ -86,10 +86,11 @@ async function stream(
   }
   const body = Readable.from(frames(), { objectMode: true, highWaterMark: 16 });
   const stalled = setInterval(() => {
-    if (performance.now() - takenAt > stalledMs) body.destroy();
+    if (performance.now() - takenAt > stalledMs) reply.raw.destroy();
   }, stalledMs / 4);
   deps.metrics.liveStreams.inc();
-  body.once('close', () => {
+  // Of the connection, not of the body: the body closes only after its generator has, which may be waiting for news.
+  reply.raw.once('close', () => {
     clearInterval(stalled);
     gone.abort();
     deps.metrics.liveStreams.dec();
