@@ -126,7 +126,6 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   server.on('request', (request, response) => {
     serve(router, request as unknown as Request, response as unknown as Response);
   });
-  log(`serving ${address}`);
   return sandbox;
 }
 
