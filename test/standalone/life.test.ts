@@ -75,7 +75,7 @@ describe('an installation of npm start', { concurrency: false }, () => {
   });
 
   test('goes on after kill -9 where it was, and ends the Postgres that was left', async () => {
-    const killed = installation.start(['--no-demo']);
+    const killed = installation.start(['--no-demo'], { DRAIN_SECONDS: '1' });
     const before = await connect(installation, await killed.url());
     const { pipelineId } = await before.post<{ pipelineId: string }>(
       '/pipelines/kubernetes',

@@ -93,6 +93,7 @@ async function show(deps: DemoDeps, state: DemoState, version: Version): Promise
   await tell(deps, pipelineId, began);
   if (signal.aborted) return false;
   const { status, steps } = await api.pipeline(pipelineId);
+  screen.line(await sampleLine(deps.traffic, screen));
   if (status === 'SUCCEEDED') return true;
   const id = steps[0]?.deployment.id;
   const error = id === undefined ? null : (await api.deployment(id)).error;
@@ -116,8 +117,9 @@ async function tell({ api, traffic, screen, signal }: DemoDeps, pipelineId: stri
     for await (const { message } of api.events(pipelineId, signal)) {
       clearTimeout(quiet);
       if (message) say(message);
-      // A sentence of packages/pipeline/src/narrate.ts: the weights are confirmed, so callers must see them.
-      if (message?.startsWith('The mesh took ')) screen.line(await sampleLine(traffic, screen));
+      // A sentence of packages/pipeline/src/narrate.ts: the weights are confirmed, so callers must see them. 0 % stands only
+      // for a moment, at the beginning and at the end.
+      if (message && /^The mesh took [1-9]/.test(message)) screen.line(await sampleLine(traffic, screen));
       quiet = setTimeout(() => tellWhy().catch(() => undefined), quietMs);
     }
   } catch (error) {
