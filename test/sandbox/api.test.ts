@@ -28,7 +28,7 @@ test('an object is created, read, replaced, listed and deleted', async (t) => {
 
   const list = await call('GET', `${core}/configmaps`);
   assert.deepEqual(list.body.kind, 'ConfigMapList');
-  assert.deepEqual(list.body.items[0].data, { k: '2' });
+  assert.deepEqual(list.body.items[0]!.data, { k: '2' });
 
   const deleted = await call('DELETE', `${core}/configmaps/a`);
   assert.deepEqual([deleted.code, deleted.body.status, deleted.body.details.uid], [200, 'Success', uid]);
@@ -54,7 +54,7 @@ test('a stale resourceVersion is a conflict for every kind of write, and so is a
   const { uid, resourceVersion } = created.body.metadata;
   const fresh = { metadata: { resourceVersion }, spec: split('web', [90, 10]).spec };
   const first = await call('PATCH', `${splits}/web`, fresh, merge);
-  assert.deepEqual([first.code, first.body.spec.backends[1].weight, first.body.metadata.generation], [200, 10, 2]);
+  assert.deepEqual([first.code, first.body.spec.backends[1]!.weight, first.body.metadata.generation], [200, 10, 2]);
 
   const late = await call('PATCH', `${splits}/web`, fresh, merge);
   assert.deepEqual([late.code, late.body.reason], [409, 'Conflict']);
@@ -117,7 +117,7 @@ test('both versions of a TrafficSplit serve the same object', async (t) => {
   await call('POST', splits, split('web', [70, 30]));
   const old = await call('GET', `${splits.replace('v1alpha2', 'v1alpha1')}/web`);
   assert.equal(old.body.apiVersion, 'split.smi-spec.io/v1alpha1');
-  assert.equal(old.body.spec.backends[0].weight, 70);
+  assert.equal(old.body.spec.backends[0]!.weight, 70);
 });
 
 test('what is not valid is refused with its causes', async (t) => {
@@ -193,7 +193,7 @@ test('a list is selected by labels and fields and comes in pages', async (t) => 
   }
   const names = async (query: string) => {
     const { body } = await call('GET', `${core}/configmaps?${query}`);
-    return { names: body.items.map((item: { metadata: { name: string } }) => item.metadata.name), ...body.metadata };
+    return { names: body.items.map((item) => item.metadata.name), ...body.metadata };
   };
   assert.deepEqual((await names('labelSelector=odd%3Dtrue')).names, ['a', 'c', 'e']);
   assert.deepEqual((await names('fieldSelector=metadata.name%3Db')).names, ['b']);
@@ -270,7 +270,7 @@ test('an interceptor can cut the connection before a write or after it, or refus
   assert.deepEqual(seen, ['create before']);
   const { body } = await call('GET', path);
   assert.deepEqual(
-    body.items.map((item: { metadata: { name: string } }) => item.metadata.name),
+    body.items.map((item) => item.metadata.name),
     ['after'],
   );
 });

@@ -6,10 +6,53 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
+import type { Cause } from '@cdaas/sandbox/errors.ts';
+import type { Condition, Endpoint, Metadata } from '@cdaas/sandbox/objects.ts';
 import { type Sandbox, type SandboxOptions, startSandbox } from '@cdaas/sandbox/sandbox.ts';
 
-// biome-ignore lint/suspicious/noExplicitAny: answers of an API, looked into field by field by assertions
-export type Body = any;
+/** What the API answers, as far as tests look into it; what an answer lacks is undefined there and fails the test. */
+export type Body = {
+  apiVersion: string;
+  kind: string;
+  metadata: Metadata & { continue?: string; remainingItemCount?: number };
+  items: Body[];
+  spec: {
+    type: string;
+    clusterIP: string;
+    nodeName: string;
+    ports: object[];
+    selector: Record<string, string>;
+    replicas: number;
+    template: { metadata: { labels: Record<string, string> } };
+    service: string;
+    backends: { service: string; weight: number | string }[];
+    dstOverrides?: { authority: string; weight: string }[];
+    resourceAttributes: object;
+  };
+  status: {
+    phase: string;
+    podIP: string;
+    conditions: Condition[];
+    containerStatuses: { restartCount: number; state: { waiting?: { reason: string } } }[];
+    replicas: number;
+    readyReplicas?: number;
+    updatedReplicas?: number;
+    availableReplicas?: number;
+    observedGeneration: number;
+    selector: string;
+    allowed: boolean;
+  };
+  data: Record<string, string>;
+  endpoints: Endpoint[];
+  ports: object[];
+  code: number;
+  reason: string;
+  message: string;
+  details: { uid: string; causes: Cause[] };
+  major: string;
+};
+
+export type WatchEvent = { type: string; object: Body };
 export type Answer = { code: number; body: Body };
 export type Access = { server: string; caData: string; token: string };
 
@@ -17,7 +60,7 @@ export type Access = { server: string; caData: string; token: string };
 export type Client = {
   call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>;
   /** Collects the events of a watch until the test ends. */
-  watch(path: string): Promise<{ events: Body[]; ended: Promise<void> }>;
+  watch(path: string): Promise<{ events: WatchEvent[]; ended: Promise<void> }>;
   close(): void;
 };
 
@@ -51,7 +94,7 @@ export function createClient({ server, caData, token }: Access): Client {
     },
     async watch(path) {
       const response = await send('GET', path, undefined, {});
-      const events: Body[] = [];
+      const events: WatchEvent[] = [];
       const lines = createInterface({ input: response });
       lines.on('line', (line) => events.push(JSON.parse(line)));
       // A watch that is cut ends; what else it may mean is the test's to say.
@@ -102,12 +145,18 @@ export function service(name: string, selector: Record<string, string>, more: ob
   return { metadata: { name, ...more }, spec: { selector, ports: [{ name: 'http', port: 80, targetPort: 8080 }] } };
 }
 
-export function podTemplate(labels: Record<string, string>, image = 'example/web:v1', annotations?: object): object {
+export function podTemplate(labels: Record<string, string>, image = 'example/web:v1', annotations?: object): Template {
   return {
     metadata: { labels, ...(annotations ? { annotations } : {}) },
     spec: { containers: [{ name: 'web', image, ports: [{ name: 'http', containerPort: 8080 }] }] },
   };
 }
+
+type Workload = {
+  metadata: { name: string; labels?: Record<string, string> };
+  spec: { replicas: number; selector: object; template: Template };
+};
+type Template = { metadata: { labels: Record<string, string>; annotations?: object }; spec: object };
 
 /** A ReplicaSet or Deployment of this name whose pods carry `app` and the other labels. */
 export function workload(
@@ -116,7 +165,7 @@ export function workload(
   labels: Record<string, string>,
   image?: string,
   annotations?: object,
-): Body {
+): Workload {
   return {
     metadata: { name },
     spec: { replicas, selector: { matchLabels: labels }, template: podTemplate(labels, image, annotations) },
@@ -127,7 +176,7 @@ export function workload(
 export async function readyEndpoints(client: Client, serviceName: string): Promise<string[]> {
   const { body } = await client.call('GET', `${slices}?labelSelector=kubernetes.io/service-name=${serviceName}`);
   return body.items
-    .flatMap((slice: Body) => slice.endpoints ?? [])
-    .filter((endpoint: Body) => endpoint.conditions.ready)
-    .map((endpoint: Body) => endpoint.targetRef.name);
+    .flatMap((slice) => slice.endpoints ?? [])
+    .filter((endpoint) => endpoint.conditions.ready)
+    .map((endpoint) => endpoint.targetRef!.name);
 }

@@ -61,7 +61,7 @@ test('kubectl applies, waits, gets, describes and deletes', { skip }, async (t) 
   const pods = await kubectl('get', 'pods', '-n', 'shop');
   assert.match(pods, /^NAME +READY +STATUS +RESTARTS +AGE\n(web-\S+ +1\/1 +Running +0 +\d+s\n){2}$/);
   const split = JSON.parse(await kubectl('get', 'ts', 'web', '-n', 'shop', '-o', 'json')) as Body;
-  assert.equal(split.spec.backends[1].weight, 10);
+  assert.equal(split.spec.backends[1]!.weight, 10);
   assert.match(await kubectl('get', 'ts', '-A'), /shop +web +web +web,web-canary +90,10/);
   assert.match(await kubectl('describe', 'deployment', 'web', '-n', 'shop'), /2 desired \| 2 updated \| 2 total/);
   assert.match(await kubectl('get', 'all', '-n', 'shop'), /deployment.apps\/web +2\/2/);

@@ -44,7 +44,7 @@ function overridden(client: Client, weights: string[]): Promise<Body> {
   return until(`the mesh has ${weights}`, async () => {
     const { body } = await client.call('GET', `${profiles}/${root}`);
     const overrides = body.spec?.dstOverrides ?? [];
-    return overrides.map((one: Body) => one.weight).join() === weights.join() && body;
+    return overrides.map((one) => one.weight).join() === weights.join() && body;
   });
 }
 

@@ -89,7 +89,7 @@ test('whatever was answered before a kill is there after it', async (t) => {
   }
   const { client } = await run(t, dataDir);
   const { body } = await client.call('GET', `${core}/configmaps`);
-  const there = new Set(body.items.map((item: { metadata: { name: string } }) => item.metadata.name));
+  const there = new Set(body.items.map((item) => item.metadata.name));
   assert.deepEqual(
     confirmed.filter((name) => !there.has(name)),
     [],
@@ -113,11 +113,11 @@ test('a watch goes on over a restart where its version is still in the log, else
   await restart();
   const { events } = await client.watch(path);
   await until('the missed event', () => events.length > 0);
-  assert.equal(events[0].object.metadata.name, 'b');
+  assert.equal(events[0]!.object.metadata.name, 'b');
   await restart();
   const late = await client.watch(path);
   await late.ended;
-  assert.deepEqual([late.events[0].type, late.events[0].object.code], ['ERROR', 410]);
+  assert.deepEqual([late.events[0]!.type, late.events[0]!.object.code], ['ERROR', 410]);
   client.close();
   await sandbox.stop();
 });
@@ -134,7 +134,7 @@ test('a torn last line of the log is dropped', async (t) => {
   const reader = createClient(again);
   const { body } = await reader.call('GET', `${core}/configmaps`);
   assert.deepEqual(
-    body.items.map((item: { metadata: { name: string } }) => item.metadata.name),
+    body.items.map((item) => item.metadata.name),
     ['whole'],
   );
   reader.close();

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Body, core, merge, testCluster, until } from './client.ts';
+import { core, merge, testCluster, until, type WatchEvent } from './client.ts';
 
 const path = `${core}/configmaps`;
 const configMap = (name: string, labels: Record<string, string> = {}) => ({ metadata: { name, labels } });
-const told = (events: Body[]) => events.map(({ type, object }) => `${type} ${object.metadata.name}`);
+const told = (events: WatchEvent[]) => events.map(({ type, object }) => `${type} ${object.metadata.name}`);
 
 test('a watch tells what is there, then each change', async (t) => {
   const { call, watch } = await testCluster(t);
@@ -42,15 +42,15 @@ test('an object that comes to match a selector is added, one that no longer does
   await call('PATCH', `${path}/a`, { metadata: { labels: { ours: null } } }, merge);
   await until('three events', () => events.length === 3);
   assert.deepEqual(told(events), ['ADDED a', 'MODIFIED a', 'DELETED a']);
-  assert.deepEqual(events[2].object.metadata.labels, { ours: 'true' });
+  assert.deepEqual(events[2]!.object.metadata.labels, { ours: 'true' });
 });
 
 test('a watch ends after its time, with a bookmark where they are wanted', async (t) => {
   const { watch } = await testCluster(t);
   const { events, ended } = await watch(`${path}?watch=true&timeoutSeconds=1&allowWatchBookmarks=true`);
   await ended;
-  assert.equal(events.at(-1).type, 'BOOKMARK');
-  assert.match(events.at(-1).object.metadata.resourceVersion, /^\d+$/);
+  assert.equal(events.at(-1)!.type, 'BOOKMARK');
+  assert.match(events.at(-1)!.object.metadata.resourceVersion, /^\d+$/);
 });
 
 test('the end of the initial events is marked on request', async (t) => {
@@ -59,12 +59,12 @@ test('the end of the initial events is marked on request', async (t) => {
   const query = 'watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true';
   const { events } = await watch(`${path}?${query}`);
   await until('both events', () => events.length === 2);
-  assert.equal(events[1].object.metadata.annotations['k8s.io/initial-events-end'], 'true');
+  assert.equal(events[1]!.object.metadata.annotations?.['k8s.io/initial-events-end'], 'true');
 });
 
 test('a version that the cluster has not reached is answered by an error event', async (t) => {
   const { watch } = await testCluster(t);
   const { events, ended } = await watch(`${path}?watch=true&resourceVersion=999999`);
   await ended;
-  assert.deepEqual([events[0].type, events[0].object.code], ['ERROR', 504]);
+  assert.deepEqual([events[0]!.type, events[0]!.object.code], ['ERROR', 504]);
 });

@@ -37,8 +37,8 @@ test('a ReplicaSet makes its pods, replaces a deleted one and ends them when it 
   const client = await testCluster(t);
   await client.call('POST', `${apps}/replicasets`, workload('web', 3, { app: 'web' }));
   await settled(client, 'web', 3);
-  const [first] = await podsOf(client, 'app=web');
-  assert.deepEqual(first.metadata.ownerReferences[0].name, 'web');
+  const first = (await podsOf(client, 'app=web'))[0]!;
+  assert.deepEqual(first.metadata.ownerReferences?.[0]?.name, 'web');
   assert.match(first.status.podIP, /^10\.244\./);
   await client.call('DELETE', `${core}/pods/${first.metadata.name}`);
   await until('the deleted pod is gone and another is ready', async () => {
@@ -94,10 +94,10 @@ test('a Deployment rolls from one template to the next and reports it', async (t
   const image = { spec: { template: { spec: { containers: [{ name: 'web', image: 'example/web:v2' }] } } } };
   await client.call('PATCH', `${apps}/deployments/web`, image, merge);
   const status = await done(4);
-  const available = status.conditions.find((condition: Body) => condition.type === 'Available');
-  assert.equal(available.status, 'True');
+  const available = status.conditions.find((condition) => condition.type === 'Available');
+  assert.equal(available?.status, 'True');
   const sets = (await client.call('GET', `${apps}/replicasets`)).body.items;
-  assert.deepEqual(sets.map((set: Body) => set.spec.replicas).sort(), [0, 4]);
+  assert.deepEqual(sets.map((set) => set.spec.replicas).sort(), [0, 4]);
 });
 
 test('a Deployment adopts a matching ownerless ReplicaSet and scales it to 0, but leaves one without its labels', async (t) => {
@@ -110,7 +110,7 @@ test('a Deployment adopts a matching ownerless ReplicaSet and scales it to 0, bu
   await settled(client, 'ours', 2);
   await client.call('POST', `${apps}/deployments`, workload('web', 1, { app: 'web' }, 'example/web:v2'));
   const adopted = await settled(client, 'old', 0);
-  assert.equal(adopted.metadata.ownerReferences[0].kind, 'Deployment');
+  assert.equal(adopted.metadata.ownerReferences?.[0]?.kind, 'Deployment');
   const ours = await setOf(client, 'ours');
   assert.deepEqual([ours.spec.replicas, ours.metadata.ownerReferences], [2, undefined]);
 });
@@ -144,7 +144,7 @@ test('EndpointSlices follow the pods, carry the labels of the Service and show w
     until('the slice is there', async () => (await client.call('GET', slices)).body.items[0] as Body | undefined);
   const empty = await slice();
   assert.deepEqual([empty.endpoints, empty.ports], [null, null]);
-  assert.deepEqual([empty.metadata.labels.team, empty.metadata.labels['kubernetes.io/service-name']], ['a', 'web']);
+  assert.deepEqual([empty.metadata.labels?.team, empty.metadata.labels?.['kubernetes.io/service-name']], ['a', 'web']);
 
   await client.call('POST', `${apps}/replicasets`, workload('web', 2, { app: 'web' }));
   await until('two endpoints are ready', async () => (await readyEndpoints(client, 'web')).length === 2);
@@ -154,10 +154,10 @@ test('EndpointSlices follow the pods, carry the labels of the Service and show w
   await client.call('PATCH', `${core}/services/web`, { metadata: { labels: { later: 'b' } } }, merge);
   await client.call('PATCH', `${apps}/replicasets/web`, { spec: { replicas: 1 } }, merge);
   const ending = await until('one endpoint is terminating', async () =>
-    (await slice()).endpoints.find((endpoint: Body) => endpoint.conditions.terminating),
+    (await slice()).endpoints.find((endpoint) => endpoint.conditions.terminating),
   );
   assert.deepEqual(ending.conditions, { ready: false, serving: true, terminating: true });
-  assert.equal((await slice()).metadata.labels.later, 'b');
+  assert.equal((await slice()).metadata.labels?.later, 'b');
   assert.equal((await readyEndpoints(client, 'web')).length, 1);
 });
 
@@ -186,16 +186,16 @@ test('pods never get ready, cannot be pulled or crash by their image tag', async
   const waitsFor = (app: string, reason: string) =>
     until(`${app} waits for ${reason}`, async () => {
       const status = await state(app);
-      return status?.containerStatuses?.[0].state.waiting?.reason === reason && status;
+      return status?.containerStatuses?.[0]?.state.waiting?.reason === reason && status;
     });
   await waitsFor('missing', 'ImagePullBackOff');
   await waitsFor('stuck', 'ContainerCreating');
   const crashed = await waitsFor('crashing', 'CrashLoopBackOff');
-  assert.equal(crashed.containerStatuses[0].restartCount, 1);
+  assert.equal(crashed.containerStatuses[0]!.restartCount, 1);
   assert.ok(crashed.podIP, 'it was up before');
   for (const app of ['stuck', 'missing', 'crashing']) {
-    const ready = (await state(app)).conditions.find((condition: Body) => condition.type === 'Ready');
-    assert.equal(ready.status, 'False', app);
+    const ready = (await state(app))?.conditions.find((condition) => condition.type === 'Ready');
+    assert.equal(ready?.status, 'False', app);
   }
 });
 
@@ -208,7 +208,7 @@ test('deleting a namespace empties it, and nothing new comes in meanwhile', asyn
   await client.call('POST', sets, workload('web', 2, { app: 'web' }));
   await until('pods are there', async () => {
     const { body } = await client.call('GET', `${shop}/pods`);
-    return body.items.length === 2 && body.items.every((pod: Body) => pod.spec.nodeName);
+    return body.items.length === 2 && body.items.every((pod) => pod.spec.nodeName);
   });
   const deleted = await client.call('DELETE', shop);
   assert.equal(deleted.body.status.phase, 'Terminating');
