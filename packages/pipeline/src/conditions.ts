@@ -44,7 +44,7 @@ export function guardConditions(state: DeploymentState): Condition[] {
       hash: state.survey.old.hash,
     });
   }
-  if (state.objects.split !== undefined) {
+  if (state.objects.split !== undefined || state.at === 'S6.create') {
     const canary = { namespace, service: route.canaryServiceName, hash: state.hash };
     if ((state.weights?.canary ?? 0) > 0) guards.push({ key: 'guard.starved', kind: 'starved', ...canary });
     guards.push({ key: 'guard.short', kind: 'short', ready: workload.replicas, ...canary });
@@ -58,11 +58,12 @@ export function evaluate(condition: Condition, view: ClusterView): { holds: bool
   switch (condition.kind) {
     case 'endpoints': {
       const seen = endpointsOf(view, namespace, condition.service, condition.hash);
-      const pods = livePods(view, namespace, condition.hash).map((pod) => pod.metadata.name);
+      const pods = livePods(view, namespace, condition.hash);
       // The Service as watched must already select these pods: an older view would show its endpoints of before.
       const pinned = selectorOf(view.service(namespace, condition.service))?.[hashKey] === condition.hash;
-      const exact =
-        pinned && seen.foreign === 0 && pods.length === seen.pods.size && pods.every((name) => seen.pods.has(name));
+      // A pod that is not ready need not be listed: one that was never scheduled has no address.
+      const listed = pods.every((pod) => !isReady(pod) || seen.pods.has(pod.metadata.name));
+      const exact = pinned && seen.foreign === 0 && listed;
       const enough = condition.ready === null || seen.ready >= condition.ready;
       const words = `${seen.ready} of ${condition.ready ?? pods.length} pods ready behind Service ${condition.service}`;
       return { holds: exact && enough, detail: withTrouble(words, view, namespace, condition.hash) };
@@ -126,6 +127,7 @@ function evaluateGone(condition: Extract<Condition, { kind: 'gone' }>, view: Clu
 /** The endpoints of a Service that are not terminating, told apart by the hash label of the pods behind them. */
 function endpointsOf(view: ClusterView, namespace: string, service: string, hash: string) {
   const ours = new Set(view.pods(namespace, hash).map((pod) => pod.metadata.name));
+  const live = new Set(livePods(view, namespace, hash).map((pod) => pod.metadata.name));
   const pods = new Set<string>();
   const readyPods = new Set<string>();
   let foreign = 0;
@@ -138,7 +140,8 @@ function endpointsOf(view: ClusterView, namespace: string, service: string, hash
         continue;
       }
       pods.add(pod);
-      if (endpoint.conditions?.ready !== false) readyPods.add(pod);
+      // A slice that lags behind may still call a pod ready that is on its way out.
+      if (endpoint.conditions?.ready !== false && live.has(pod)) readyPods.add(pod);
     }
   }
   return { pods, ready: readyPods.size, foreign };

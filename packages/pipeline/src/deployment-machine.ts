@@ -9,10 +9,10 @@ import {
   isFinal,
   type WriteEffect,
 } from './deployment-state.ts';
-import { addSeconds, advance, currentInstruction, holdBack, trip } from './moves.ts';
-import { onFound, onRefused, onSurveyed, onWritten } from './outcomes.ts';
+import { addSeconds, advance, begin, currentInstruction, holdBack, trip } from './moves.ts';
+import { onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
 import { secondsPerUnit } from './plan.ts';
-import { type Instruction, isPastReturn, programmeOf } from './programme.ts';
+import { type Instruction, isPastReturn, programmeOf, slotOfObject } from './programme.ts';
 
 /**
  * The machine of one deployment. Pure: time is the event's, ids are in the state, and nothing is done here, only asked for.
@@ -56,8 +56,7 @@ function record(state: DeploymentState, event: DeploymentEvent): void {
       state.status = 'RUNNING';
       return;
     case 'observed':
-      state.observed[event.condition] = { holds: event.holds, detail: event.detail, at: event.at };
-      return;
+      return observe(state, event.condition, event);
     case 'approved':
       return approve(state, event.ref, event.by, event.at);
     case 'rollBackRequested':
@@ -65,16 +64,33 @@ function record(state: DeploymentState, event: DeploymentEvent): void {
     case 'cancelRequested':
       return trip(state, { reason: `cancelled by ${event.by}`, outcome: 'CANCELLED', by: event.by });
     case 'claimRefused':
+      // Claims are taken in the transition that starts a run; afterwards this can only be a late copy.
+      if (state.startedAt !== null) return;
       return trip(state, { reason: event.message, outcome: 'FAILED' });
     case 'due':
       return;
-    default:
+    case 'surveyed':
+    case 'written':
+    case 'refused':
+    case 'lost':
+    case 'unreachable':
+    case 'found':
+    case 'checked':
       return recordOutcome(state, event);
+    default:
+      return assertNever(event);
   }
 }
 
+/** `at` stays the moment at which the condition turned, however often it is told. */
+function observe(state: DeploymentState, key: string, seen: { at: string; holds: boolean; detail: string }): void {
+  const { holds, detail } = seen;
+  const known = state.observed[key];
+  state.observed[key] = { holds, detail, at: known?.holds === holds ? known.at : seen.at };
+}
+
 /** Outcomes of an effect that is no longer in flight are late copies and change nothing. */
-function recordOutcome(state: DeploymentState, event: Extract<DeploymentEvent, { key: string }>): void {
+function recordOutcome(state: DeploymentState, event: Exclude<Outcome, { type: 'claimRefused' }>): void {
   const effect = state.effect;
   if (effect === null || effect.key !== event.key) return;
   state.effect = null;
@@ -90,17 +106,15 @@ function recordOutcome(state: DeploymentState, event: Extract<DeploymentEvent, {
     case 'checked':
       return effect.kind === 'check' ? onChecked(state, effect.condition.key, event) : undefined;
     case 'lost':
-      state.heldSince ??= event.at;
-      if (effect.kind === 'write') state.doubt = effect;
-      return;
+      return onLost(state, effect, event.message, event.at);
     case 'unreachable':
       return holdBack(state, event.message, event.at);
-    case 'claimRefused':
-      return;
     default:
       return assertNever(event);
   }
 }
+
+type Outcome = Extract<DeploymentEvent, { key: string }>;
 
 function onChecked(
   state: DeploymentState,
@@ -109,11 +123,7 @@ function onChecked(
 ): void {
   state.retry = null;
   state.heldSince = null;
-  state.observed[condition] = {
-    holds: event.holds,
-    detail: event.detail,
-    at: state.observed[condition]?.at ?? event.at,
-  };
+  observe(state, condition, event);
   const instruction = currentInstruction(state);
   if (condition.startsWith('guard.')) {
     const deadline = condition === shortGuard ? shortDeadline(state) : null;
@@ -138,10 +148,24 @@ function onChecked(
       return advance(state, event.at);
     case 'goOn':
       state.warnings.push(`${instruction.id}: gave up waiting after ${limit} s: ${event.detail}`);
+      if (instruction.id === 'R2.mesh') keepCanaryService(state);
       return advance(state, event.at);
     default:
       return assertNever(instruction.onLimit);
   }
+}
+
+/**
+ * The mesh never gave up the weights of a split that is gone, and the canary Service leads to the old pods: whoever
+ * deleted it would take the endpoints from traffic that still goes there.
+ */
+function keepCanaryService(state: DeploymentState): void {
+  if (!state.diverted || state.undo?.canary !== 'created') return;
+  const { canaryServiceName, rootServiceName } = state.outline.route;
+  state.undo.canary = null;
+  state.leftInCluster.push(
+    `Service ${canaryServiceName} stays, because the mesh still sends traffic of ${rootServiceName} to it; once the mesh dropped the split: kubectl delete service ${canaryServiceName} -n ${state.outline.namespace}`,
+  );
 }
 
 function limitReason(instruction: Instruction, limitSeconds: number, detail: string): string {
@@ -165,9 +189,8 @@ function proceed(state: DeploymentState, at: string): Effect | null {
     if (isFinal(state.status)) return settle(state, at, null);
     if (state.startedAt === null && state.rollBack === null) return settle(state, at, null);
     if (state.effect !== null) return settle(state, at, addSeconds(at, effectSeconds), null);
-    if (state.rollBack !== null && state.track === 'forward' && state.doubt === null) beginRollBack(state, at);
     tripOnGuards(state);
-    if (state.rollBack !== null && state.track === 'forward' && state.doubt === null) continue;
+    if (mayTurnBack(state)) beginRollBack(state, at);
     if (state.retry !== null && at < state.retry.until) return settle(state, at, state.retry.until);
     const asked = carryOut(state, at);
     if (asked === 'again') continue;
@@ -266,8 +289,9 @@ function carryOutWrite(state: DeploymentState, instruction: WriteInstruction, at
     change,
     ...(known && change.op !== 'create' ? { uid: known.uid, resourceVersion: known.resourceVersion } : {}),
   };
-  if (change.op === 'weights' && sameWeights(change.weights, state.weights)) {
-    // The weights are in force already: confirmed by reading, not written again.
+  if (change.op === 'weights' && state.track === 'forward' && sameWeights(change.weights, state.weights)) {
+    // The weights are in force already: confirmed by reading, not written again. A roll back writes nevertheless, so that
+    // a copy of an earlier write that is still on its way is refused.
     state.doubt = write;
     return 'again';
   }
@@ -297,6 +321,11 @@ function shortDeadline(state: DeploymentState): string | null {
   return active && seen?.holds ? addSeconds(seen.at, state.outline.readyTimeoutSeconds) : null;
 }
 
+/** A write that is in doubt, or may still arrive, is settled first: it must not land on what was put back. */
+function mayTurnBack(state: DeploymentState): boolean {
+  return state.rollBack !== null && state.track === 'forward' && state.doubt === null && state.unsettled === null;
+}
+
 function tripOnGuards(state: DeploymentState): void {
   if (state.rollBack !== null || state.track === 'rollBack') return;
   const active = guardConditions(state).some(({ key }) => key === 'guard.starved');
@@ -312,9 +341,15 @@ function beginRollBack(state: DeploymentState, at: string): void {
   if (running) Object.assign(running, { status: state.rollBack?.outcome ?? 'FAILED', completedAt: at });
   const given = outline.route.canaryServiceGiven;
   const canary = given ? (pinned.canary ? 'pinned' : null) : objects.canary ? 'created' : null;
+  const list = programmeOf(state);
+  const begun = list.slice(0, list.findIndex(({ id }) => id === state.at) + 1);
   const changed = outline.objects.flatMap((_, index) => (tracked(state, index)?.made === 'changed' ? [index] : []));
   state.undo = {
-    split: objects.split !== undefined,
+    // One that somebody deleted may live on in the mesh.
+    split: objects.split !== undefined || begun.slice(0, -1).some(({ id }) => id === 'S6.create'),
+    shifted: begun.some(
+      (done) => done.kind === 'write' && done.change.op === 'weights' && done.change.weights.canary > 0,
+    ),
     canary,
     newReplicaSet: objects.newReplicaSet !== undefined,
     rootPinned: pinned.root,
@@ -323,16 +358,8 @@ function beginRollBack(state: DeploymentState, at: string): void {
   state.track = 'rollBack';
   const first = programmeOf(state)[0];
   if (!first) throw new Error('a roll back has at least an end');
-  delete state.observed[first.id];
-  Object.assign(state, {
-    inTheWay: null,
-    at: first.id,
-    since: at,
-    retry: null,
-    heldSince: null,
-    checkAt: null,
-    conflicts: 0,
-  });
+  state.inTheWay = null;
+  begin(state, first.id, at);
 }
 
 function finish(state: DeploymentState, at: string): void {
@@ -353,10 +380,7 @@ function finish(state: DeploymentState, at: string): void {
 }
 
 function tracked(state: DeploymentState, index: number) {
-  const object = state.outline.objects[index];
-  if (object?.kind === 'Service' && object.name === state.outline.route.rootServiceName) return state.objects.root;
-  if (object?.kind === 'Service' && object.name === state.outline.route.canaryServiceName) return state.objects.canary;
-  return state.objects[`object.${index}`];
+  return state.objects[slotOfObject(state.outline, index)];
 }
 
 function openStep(state: DeploymentState, instruction: Instruction, at: string): void {

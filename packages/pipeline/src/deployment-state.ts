@@ -156,6 +156,8 @@ export type RollBack = {
 
 export type Undo = {
   split: boolean;
+  /** A weight above 0 was asked for, so that traffic may be on the new version. */
+  shifted: boolean;
   canary: 'created' | 'pinned' | null;
   newReplicaSet: boolean;
   rootPinned: boolean;
@@ -205,6 +207,11 @@ export type DeploymentState = {
   calls: number;
   /** A write whose outcome is not known; the cluster is read before it is sent again. */
   doubt: WriteEffect | null;
+  /**
+   * The resourceVersion of a write that had no effect when the cluster was read, but may still arrive: only a change of
+   * the object refuses it for good. Kept for writes that a roll back would not overwrite by itself.
+   */
+  unsettled: string | null;
   /** Calls in a row that did not succeed, and the earliest moment of the next. */
   retry: { count: number; until: string; message: string } | null;
   /** 409 answers in a row to the current write. */
@@ -255,6 +262,7 @@ export function initialState(id: string, hash: string, plan: DeploymentPlan): De
     effect: null,
     calls: 0,
     doubt: null,
+    unsettled: null,
     retry: null,
     conflicts: 0,
     heldSince: null,

@@ -32,8 +32,21 @@ export function advance(state: DeploymentState, at: string): void {
     const step = state.steps[done.step];
     if (step) Object.assign(step, { status: 'SUCCEEDED', completedAt: at });
   }
-  delete state.observed[next.id];
-  Object.assign(state, { at: next.id, since: at, retry: null, heldSince: null, checkAt: null, conflicts: 0 });
+  begin(state, next.id, at);
+}
+
+/** Begins an instruction with nothing remembered of the one before. */
+export function begin(state: DeploymentState, id: string, at: string): void {
+  delete state.observed[id];
+  Object.assign(state, {
+    at: id,
+    since: at,
+    retry: null,
+    heldSince: null,
+    checkAt: null,
+    conflicts: 0,
+    unsettled: null,
+  });
 }
 
 /** `at` plus a number of seconds, ISO 8601 with milliseconds. */

@@ -48,10 +48,27 @@ function track(state: DeploymentState, slot: Slot, seen: { uid: string; resource
   state.objects[slot] = { uid: seen.uid, resourceVersion: seen.resourceVersion, made };
 }
 
+/** The outcome is not known. Lost again and again means something on the way that is slower to mend. */
+export function onLost(state: DeploymentState, effect: Effect, message: string, at: string): void {
+  state.heldSince ??= at;
+  if (effect.kind === 'write') doubtSent(state, effect);
+  state.conflicts += 1;
+  if (state.conflicts > 3) holdBack(state, message, at);
+}
+
+/** The cluster must be read, and may carry the write out even after that. */
+function doubtSent(state: DeploymentState, effect: WriteEffect): void {
+  state.doubt = effect;
+  const { change, slot } = effect;
+  const stays = change.op === 'pin' || change.op === 'apply' || slot === 'oldReplicaSet';
+  if (state.track === 'forward' && stays) state.unsettled = effect.resourceVersion ?? null;
+}
+
 export function onWritten(state: DeploymentState, effect: WriteEffect, object: ObjectFacts | null, at: string): void {
   if (effect.change.op === 'delete') return deleted(state, effect.slot, at);
   if (object === null || !isInForce(state, effect.change, object)) {
     // Admission changed what was asked for: the object as stored decides (design.md, law 3).
+    if (object !== null) know(state, effect, object);
     refuse(
       state,
       `the cluster stored something else than was asked for (${words(effect.change)} on ${effect.slot})`,
@@ -68,6 +85,7 @@ export function onFound(state: DeploymentState, object: ObjectFacts | null, left
   if (doubt === null) return;
   state.doubt = null;
   const { change, slot } = doubt;
+  if (object?.resourceVersion !== state.unsettled) state.unsettled = null;
   if (object === null) {
     if (change.op === 'delete') return deleted(state, slot, at);
     if (change.op !== 'create') missing(state, slot, at);
@@ -84,6 +102,10 @@ export function onFound(state: DeploymentState, object: ObjectFacts | null, left
     if (object.resourceVersion !== doubt.resourceVersion)
       return leave(state, slot, 'somebody changed it meanwhile', at);
     return;
+  }
+  if (object.uid !== doubt.uid && isOurs(state, slot)) {
+    // Somebody deleted what this run made and put something else in its place, which is not ours to touch.
+    return missing(state, slot, at);
   }
   if (object.deployment !== null && object.deployment !== state.id && isShared(slot)) {
     return refuse(state, `${slot} belongs to deployment ${object.deployment} now`, at);
@@ -114,7 +136,7 @@ export function onRefused(
     return;
   }
   if (status === 429 || status >= 500) {
-    if (status >= 500) state.doubt = effect;
+    if (status >= 500) doubtSent(state, effect);
     return holdBack(state, said, at, event.retryAfterSeconds);
   }
   if (change.op === 'restore') return leave(state, slot, said, at);
@@ -123,24 +145,33 @@ export function onRefused(
 
 /** A certain no: before the point of no return it rolls back, after it the run holds and tries again. */
 function refuse(state: DeploymentState, reason: string, at: string): void {
+  state.unsettled = null;
   if (state.track === 'forward' && !isPastReturn(state)) trip(state, { reason, outcome: 'FAILED' });
   else holdBack(state, reason, at);
 }
 
 function apply(state: DeploymentState, effect: WriteEffect, object: ObjectFacts, at: string): void {
   const { slot, change } = effect;
-  const made = state.objects[slot]?.made ?? null;
-  const { uid, resourceVersion } = object;
-  const now = change.op === 'create' ? 'created' : change.op === 'apply' && made !== 'created' ? 'changed' : made;
-  state.objects[slot] = { uid, resourceVersion, made: now };
+  know(state, effect, object);
   if (change.op === 'pin' && (slot === 'root' || slot === 'canary')) state.pinned[slot] = true;
   if (change.op === 'unpin' && (slot === 'root' || slot === 'canary')) state.pinned[slot] = false;
   if (slot === 'split') {
+    // What was seen of its pods before there was traffic on them says nothing about now.
+    if ((state.weights?.canary ?? 0) === 0) delete state.observed['guard.starved'];
     state.weights = change.op === 'weights' ? change.weights : { stable: 100, canary: 0 };
     if (state.survey?.meshConfirmation === 'stored') state.confirmed = state.weights;
   }
   if (change.op === 'restore') delete state.objects[slot];
   advance(state, at);
+}
+
+/** Takes note of an object that a write of this run made or changed. */
+function know(state: DeploymentState, effect: WriteEffect, object: ObjectFacts): void {
+  const { slot, change } = effect;
+  const made = state.objects[slot]?.made ?? null;
+  const { uid, resourceVersion } = object;
+  const now = change.op === 'create' ? 'created' : change.op === 'apply' && made !== 'created' ? 'changed' : made;
+  state.objects[slot] = { uid, resourceVersion, made: now };
 }
 
 /** An object stands where one was to be created: ours after a lost answer, a leftover of ours, or foreign. */
@@ -221,6 +252,11 @@ function refresh(state: DeploymentState, slot: Slot, object: ObjectFacts, at: st
   if (state.conflicts > 3) holdBack(state, `${slot} keeps changing`, at);
 }
 
+/** ReplicaSets, and what this run created: another object of that name is somebody else's. */
+function isOurs(state: DeploymentState, slot: Slot): boolean {
+  return slot === 'oldReplicaSet' || state.objects[slot]?.made === 'created';
+}
+
 /** Objects that only one deployment at a time may drive. */
 function isShared(slot: Slot): boolean {
   return slot === 'root' || slot === 'canary' || slot === 'split';
@@ -237,7 +273,7 @@ function isInForce(state: DeploymentState, change: Change, object: ObjectFacts):
     case 'pin':
       return object.pin === change.hash;
     case 'unpin':
-      return object.pin === null;
+      return object.pin === null && object.deployment !== state.id;
     case 'scale':
       return object.replicas === change.replicas;
     case 'restore':

@@ -54,7 +54,7 @@ export function decidePipeline(
   switch (event.type) {
     case 'pipelineStarted':
       for (const [deployment, target] of Object.entries(state.targets)) {
-        if (target.started) continue;
+        if (target.started || state.cancelledBy !== null) continue;
         target.started = true;
         effects.push({ kind: 'startDeployment', deployment });
       }

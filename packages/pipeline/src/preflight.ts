@@ -72,15 +72,16 @@ export function survey(plan: DeploymentPlan, run: Run, seen: Surroundings): Surv
   const stored = seen.services.find(({ metadata }) => metadata.name === route.rootServiceName);
   const root = afterApply(plan, stored, route.rootServiceName);
   const template = podLabels(plan);
-  checkRoot(say, plan, root, template, mode === 'canary' ? oldHash : null, seen);
+  checkRoot(say, plan, root, template, old ? oldHash : null, seen);
   checkServiceChanges(say, plan, seen, oldPods);
   const canary = seen.services.find(({ metadata }) => metadata.name === route.canaryServiceName);
   const split = seen.splits.find(({ metadata }) => metadata.name === route.trafficSplitName);
   const leftovers: Survey['leftovers'] = [];
   if (mode === 'canary') {
+    // In this order leftovers are deleted: first what sends traffic, then where it would go.
+    if (split) inTheWay(say, leftovers, 'split', split, run, seen);
     if (route.canaryServiceGiven) checkGivenCanary(say, plan, canary, root, template);
     else if (canary) inTheWay(say, leftovers, 'canary', canary, run, seen);
-    if (split) inTheWay(say, leftovers, 'split', split, run, seen);
     if (seen.splitApiVersion === undefined) {
       say(
         `cluster of account ${plan.account}`,

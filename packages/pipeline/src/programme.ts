@@ -317,7 +317,7 @@ function meshDropped(state: DeploymentState, id: string): Instruction[] {
 function rollBackProgramme(state: DeploymentState): Instruction[] {
   const { undo, outline, survey } = state;
   const list: Instruction[] = [];
-  if (undo?.split) {
+  if (undo?.split && undo.shifted) {
     list.push(
       enoughOld(state, 'R1.enough'),
       { id: 'R1.weight', kind: 'write', slot: 'split', change: { op: 'weights', weights: { stable: 100, canary: 0 } } },
@@ -326,8 +326,10 @@ function rollBackProgramme(state: DeploymentState): Instruction[] {
     if (state.diverted && survey?.old) {
       list.push({ id: 'R1.divert', kind: 'write', slot: 'canary', change: { op: 'pin', hash: survey.old.hash } });
     }
+    list.push({ id: 'R1.drain', kind: 'drain' });
+  }
+  if (undo?.split) {
     list.push(
-      { id: 'R1.drain', kind: 'drain' },
       { id: 'R2.delete', kind: 'write', slot: 'split', change: { op: 'delete' } },
       ...meshDropped(state, 'R2.mesh'),
     );
@@ -354,12 +356,15 @@ function rollBackProgramme(state: DeploymentState): Instruction[] {
   return list;
 }
 
-/** From the commit of F2's intent on there is no roll back (design.md, law 4). */
+/**
+ * From the commit of F2's intent on there is no roll back (design.md, law 4), unless that write certainly did not and
+ * will not happen. Where no traffic is split, the old version's end is that point.
+ */
 export function isPastReturn(state: DeploymentState): boolean {
   if (state.track === 'rollBack') return false;
-  if (state.at === 'F2.pin') return state.effect !== null || state.doubt !== null;
   const list = programmeOf(state);
-  const here = list.findIndex((instruction) => instruction.id === state.at);
-  const f2 = list.findIndex((instruction) => instruction.id === 'F2.pin');
-  return f2 !== -1 && here > f2;
+  const here = list.findIndex(({ id }) => id === state.at);
+  const last = list.findIndex(({ id }) => id === (state.survey?.mode === 'first' ? 'F6.scale' : 'F2.pin'));
+  if (last === -1 || here < last) return false;
+  return here > last || state.effect !== null || state.doubt !== null || state.unsettled !== null;
 }

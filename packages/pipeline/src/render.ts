@@ -65,7 +65,7 @@ export function renderWrite(input: {
   const { plan, state, effect, mark } = input;
   const { change, slot } = effect;
   const ref = refOf(state, slot);
-  const guarded = (metadata: Record<string, unknown>) => ({ resourceVersion: effect.resourceVersion, ...metadata });
+  const guarded = (metadata: Record<string, unknown>) => ({ ...metadata, resourceVersion: effect.resourceVersion });
   const fence = { [fenceKey]: `${state.id}.${mark.version}` };
   const owned = { labels: { [deploymentKey]: state.id }, annotations: { ...fence, [instanceKey]: mark.instance } };
   switch (change.op) {
@@ -107,8 +107,9 @@ export function renderWrite(input: {
       };
     case 'restore': {
       if (!input.previous) throw new Error(`deployment ${state.id}: no saved form of ${slot}`);
-      const { uid, name, namespace, labels, annotations } = input.previous.metadata;
-      const metadata = { name, namespace, labels, annotations, uid, resourceVersion: effect.resourceVersion };
+      const { uid, name, namespace, labels, annotations, ownerReferences, finalizers } = input.previous.metadata;
+      const kept = { labels, annotations, ownerReferences, finalizers };
+      const metadata = { name, namespace, ...kept, uid, resourceVersion: effect.resourceVersion };
       return { verb: 'put', ref, body: { ...input.previous, metadata } };
     }
     case 'delete':
@@ -247,10 +248,10 @@ function manifestOf(plan: DeploymentPlan, state: DeploymentState, slot: Slot): K
   return object;
 }
 
-/** A manifest with the annotations that say who applied it. */
+/** A manifest with the annotations that say who applied it, without what only the cluster may set. */
 function marked(object: KubernetesObject, state: DeploymentState, plan: DeploymentPlan): KubernetesObject {
-  const metadata = { ...object.metadata, annotations: { ...object.metadata.annotations, ...annotations(plan, state) } };
-  return { ...object, metadata };
+  const { uid, resourceVersion, generation, managedFields, creationTimestamp, selfLink, ...written } = object.metadata;
+  return { ...object, metadata: { ...written, annotations: { ...written.annotations, ...annotations(plan, state) } } };
 }
 
 function annotations(plan: DeploymentPlan, state: DeploymentState): Record<string, string> {
