@@ -1,0 +1,305 @@
+import { activeConditions, evaluate } from '../conditions.ts';
+import { decideDeployment } from '../deployment-machine.ts';
+import {
+  type DeploymentEvent,
+  type DeploymentState,
+  type Effect,
+  initialState,
+  isFinal,
+  type Slot,
+  type WriteEffect,
+} from '../deployment-state.ts';
+import type { KubernetesObject } from '../kubernetes.ts';
+import { deploymentKey, instanceKey } from '../marks.ts';
+import type { DeploymentPlan } from '../plan.ts';
+import { survey } from '../preflight.ts';
+import { slotOfObject } from '../programme.ts';
+import { type ClusterWrite, factsOf, refOf, renderWrite } from '../render.ts';
+import {
+  type Answer,
+  createModelCluster,
+  formOf,
+  get,
+  type ModelCluster,
+  performWrite,
+  surroundingsOf,
+  viewOf,
+} from './model-cluster.ts';
+import {
+  deleteSplitByOthers,
+  publishEndpoints,
+  runAdaptor,
+  runReplicaSets,
+  setReady,
+  setWeightsByOthers,
+  unpinByOthers,
+} from './model-controllers.ts';
+import { instance, newHash, newId, oldHash, oldId, type SampleOptions, sampleObjects, samplePlan } from './samples.ts';
+
+/**
+ * One deployment and its cluster, moved by actions: whatever a driver, a network, a cluster or a person may do next.
+ * `act` is pure, so that an exploration can try every action in every state.
+ */
+export type Setup = {
+  plan: DeploymentPlan;
+  mesh: 'linkerd-smi' | 'stored';
+  first: boolean;
+  /** The written form of every object before the run, by `<kind>/<name>`. */
+  before: Record<string, unknown>;
+};
+
+export type World = {
+  state: DeploymentState;
+  cluster: ModelCluster;
+  /** Of the row: one more with each commit. */
+  version: number;
+  clock: number;
+  /** Requests that a stopped worker or a slow network still holds, as they were rendered. */
+  late: ClusterWrite[];
+  /** Saved forms of objects, for a restore. */
+  saved: Partial<Record<Slot, KubernetesObject>>;
+  /** Observations that were made and not yet told. */
+  news: DeploymentEvent[];
+  /** Pods failed or other people changed something: what traffic then loses is not of our making. */
+  disturbed: boolean;
+  /** Kinds of objects that late copies of creates brought after all. */
+  lateCreates: string[];
+};
+
+export type How = 'ok' | 'lostApplied' | 'lostNotApplied' | 'serverError' | 'unreachable' | 'forbidden' | 'throttled';
+
+export type Action =
+  | { do: 'start' | 'due' | 'approve' | 'rollBack' | 'cancel' }
+  | { do: 'perform'; how: How }
+  | { do: 'arrive' }
+  | { do: 'pods' | 'endpoints' | 'mesh' | 'settle' }
+  | { do: 'look' | 'tell' }
+  | { do: 'kill'; hash: 'new' | 'old'; count: number }
+  | { do: 'edit'; what: 'unpin' | 'deleteSplit' | 'replaceSplit' | 'weights' };
+
+/** What an action did, for the laws. */
+export type Happened = {
+  /** The request that was rendered for the effect in flight, whether or not it arrived. */
+  write?: { effect: WriteEffect; request: ClusterWrite; stored: KubernetesObject | undefined };
+  events: DeploymentEvent[];
+};
+
+export function createSetup(options: SampleOptions & { mesh?: Setup['mesh']; first?: boolean }): Setup {
+  const plan = samplePlan(options);
+  const { mesh = 'linkerd-smi', first = false } = options;
+  const objects = sampleObjects(plan, { first });
+  const before = Object.fromEntries(
+    objects.map((object) => [`${object.kind}/${object.metadata.name}`, formOf(object)] as const),
+  );
+  return { plan, mesh, first, before };
+}
+
+export function createWorld(setup: Setup): World {
+  const cluster = createModelCluster(sampleObjects(setup.plan, { first: setup.first }));
+  settle(cluster);
+  return {
+    state: initialState(newId, newHash, setup.plan),
+    cluster,
+    version: 1,
+    clock: Date.parse('2026-01-01T00:00:00.000Z'),
+    late: [],
+    saved: {},
+    news: [],
+    disturbed: false,
+    lateCreates: [],
+  };
+}
+
+/** Everything in the cluster catches up, pods become ready. */
+export function settle(cluster: ModelCluster): void {
+  runReplicaSets(cluster);
+  for (const hash of [newHash, oldHash]) setReady(cluster, hash, true);
+  runReplicaSets(cluster);
+  publishEndpoints(cluster);
+  runAdaptor(cluster);
+}
+
+/** The world after an action; null where the action is not possible or would change nothing. */
+export function act(setup: Setup, before: World, action: Action): { world: World; happened: Happened } | null {
+  const world: World = { ...before, cluster: structuredClone(before.cluster) };
+  const happened: Happened = { events: [] };
+  const fold = (event: DeploymentEvent) => {
+    happened.events.push(event);
+    world.state = decideDeployment(world.state, event).state;
+    world.version += 1;
+  };
+  const at = new Date(world.clock).toISOString();
+  const { state } = world;
+  switch (action.do) {
+    case 'start':
+      if (state.startedAt !== null) return null;
+      fold({ type: 'started', at });
+      break;
+    case 'due': {
+      if (state.effect !== null || state.wakeAt === null || isFinal(state.status)) return null;
+      world.clock = Math.max(world.clock, Date.parse(state.wakeAt));
+      fold({ type: 'due', at: new Date(world.clock).toISOString() });
+      break;
+    }
+    case 'approve': {
+      const index = state.steps.findIndex(({ status }) => status === 'AWAITING_APPROVAL');
+      if (index === -1) return null;
+      fold({ type: 'approved', at, ref: `canary-step-${index + 1}`, by: 'someone' });
+      break;
+    }
+    case 'rollBack':
+      fold({ type: 'rollBackRequested', at, by: 'someone' });
+      break;
+    case 'cancel':
+      fold({ type: 'cancelRequested', at, by: 'someone' });
+      break;
+    case 'perform': {
+      if (state.effect === null) return null;
+      const event = perform(setup, world, state.effect, action.how, at, happened);
+      if (event === null) return null;
+      fold(event);
+      break;
+    }
+    case 'arrive': {
+      const [request, ...rest] = world.late;
+      if (!request) return null;
+      world.late = rest;
+      const { status } = performWrite(world.cluster, request);
+      if (status === 201) world.lateCreates = [...world.lateCreates, request.ref.kind];
+      break;
+    }
+    case 'look': {
+      const news = observations(world, at);
+      if (news.length === 0) return null;
+      world.news = [...world.news, ...news];
+      break;
+    }
+    case 'tell': {
+      const [event, ...rest] = world.news;
+      if (!event) return null;
+      world.news = rest;
+      fold({ ...event, at });
+      break;
+    }
+    default: {
+      const { revision } = world.cluster;
+      disturb(world, action);
+      if (world.cluster.revision === revision) return null;
+    }
+  }
+  return { world, happened };
+}
+
+function disturb(world: World, action: Action): void {
+  const { cluster } = world;
+  switch (action.do) {
+    case 'pods':
+      runReplicaSets(cluster);
+      for (const hash of [newHash, oldHash]) setReady(cluster, hash, true);
+      return runReplicaSets(cluster);
+    case 'endpoints':
+      return publishEndpoints(cluster);
+    case 'mesh':
+      return runAdaptor(cluster);
+    case 'settle':
+      return settle(cluster);
+    case 'kill':
+      world.disturbed = true;
+      return setReady(cluster, action.hash === 'new' ? newHash : oldHash, false, action.count);
+    case 'edit':
+      world.disturbed = true;
+      if (action.what === 'unpin') return unpinByOthers(cluster);
+      if (action.what === 'weights') return setWeightsByOthers(cluster, { stable: 50, canary: 50 });
+      return deleteSplitByOthers(cluster, action.what === 'replaceSplit');
+  }
+}
+
+/** What the owner of the watches would tell: conditions that turned since the run was last told. */
+function observations(world: World, at: string): DeploymentEvent[] {
+  const { state, cluster } = world;
+  return activeConditions(state).flatMap((condition): DeploymentEvent[] => {
+    const { holds, detail } = evaluate(condition, viewOf(cluster));
+    if ((state.observed[condition.key]?.holds ?? false) === holds) return [];
+    return [{ type: 'observed', at, condition: condition.key, holds, detail }];
+  });
+}
+
+/** Carries out an effect and says what the driver would be told; null where that outcome is not possible. */
+function perform(
+  setup: Setup,
+  world: World,
+  effect: Effect,
+  how: How,
+  at: string,
+  happened: Happened,
+): DeploymentEvent | null {
+  const { key } = effect;
+  const { plan } = setup;
+  const { state, cluster } = world;
+  if (how === 'unreachable') return { type: 'unreachable', at, key, message: 'no answer' };
+  if (how === 'throttled') {
+    return {
+      type: 'refused',
+      at,
+      key,
+      status: 429,
+      reason: 'TooManyRequests',
+      message: 'slow down',
+      retryAfterSeconds: 1,
+    };
+  }
+  if (effect.kind !== 'write') {
+    if (how === 'lostNotApplied') return { type: 'lost', at, key, message: 'the worker stopped' };
+    if (how !== 'ok') return null;
+    if (effect.kind === 'check') {
+      return { type: 'checked', at, key, ...evaluate(effect.condition, viewOf(cluster)) };
+    }
+    return effect.kind === 'survey' ? surveyed(setup, world, key, at) : found(setup, world, effect.slot, key, at);
+  }
+  if (how === 'forbidden') {
+    return { type: 'refused', at, key, status: 403, reason: 'Forbidden', message: 'not allowed' };
+  }
+  const request = renderWrite({
+    plan,
+    state,
+    effect,
+    mark: { instance, version: world.version },
+    root: get(cluster, 'Service', plan.route.rootServiceName),
+    previous: world.saved[effect.slot],
+  });
+  happened.write = { effect, request, stored: get(cluster, request.ref.kind, request.ref.name) };
+  if (how === 'lostNotApplied') {
+    world.late = [...world.late, request];
+    return { type: 'lost', at, key, message: 'the worker stopped' };
+  }
+  const answer = performWrite(cluster, request);
+  if (how === 'lostApplied') return { type: 'lost', at, key, message: 'no answer' };
+  if (how === 'serverError') {
+    return { type: 'refused', at, key, status: 500, reason: 'InternalError', message: 'try again' };
+  }
+  return outcome(setup, answer, key, at);
+}
+
+function outcome({ plan }: Setup, { status, reason, object }: Answer, key: string, at: string): DeploymentEvent {
+  if (status >= 300) return { type: 'refused', at, key, status, reason, message: reason };
+  return { type: 'written', at, key, object: object ? factsOf(object, plan.route) : null };
+}
+
+function surveyed({ plan, mesh }: Setup, world: World, key: string, at: string): DeploymentEvent {
+  const finalDeployments = new Set([oldId]);
+  const seen = surroundingsOf(world.cluster, plan.objects, { meshConfirmation: mesh, instance, finalDeployments });
+  if (world.state.at === 'P.survey') {
+    world.saved = Object.fromEntries(
+      seen.existing.flatMap((object, index) => (object ? [[slotOfObject(world.state.outline, index), object]] : [])),
+    );
+  }
+  return { type: 'surveyed', at, key, survey: survey(plan, world.state, seen) };
+}
+
+function found({ plan }: Setup, world: World, slot: Slot, key: string, at: string): DeploymentEvent {
+  const { kind, name } = refOf(world.state, slot);
+  const object = get(world.cluster, kind, name);
+  const ours = object?.metadata.annotations?.[instanceKey] === instance;
+  const leftover = ours && object?.metadata.labels?.[deploymentKey] === oldId;
+  return { type: 'found', at, key, object: object ? factsOf(object, plan.route) : null, leftover };
+}
