@@ -22,8 +22,10 @@ export async function installOpenApi(app: FastifyInstance, publicUrl: string): P
     },
     transform: (document) => {
       const { schema, url } = transform(document);
-      const open = document.route.config?.permission === 'public';
-      return { url, schema: { ...schema, security: open ? [] : [{ bearer: [] }] } };
+      const permission = document.route.config?.permission;
+      const security = permission === 'public' ? [] : [{ bearer: [] }];
+      // No route is left out: what is served is described.
+      return { url, schema: { ...schema, hide: false, security, 'x-permission': permission } };
     },
     transformObject: jsonSchemaTransformObject,
   });

@@ -48,7 +48,7 @@ export const systemRoutes: FastifyPluginAsyncZod<Pick<ApiDeps, 'db'>> = async (a
 
   app.get(
     '/openapi.json',
-    { config: { permission: 'public' }, schema: { hide: true, tags: ['system'] } },
+    { config: { permission: 'public' }, schema: { tags: ['system'], summary: 'This description of the API.' } },
     async (_request, reply) => reply.type('application/json; charset=utf-8').send(JSON.stringify(app.swagger())),
   );
 };
