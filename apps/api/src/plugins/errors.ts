@@ -27,6 +27,7 @@ export function sendError(request: FastifyRequest, reply: FastifyReply, error: A
   if (error.status === 401) reply.header('www-authenticate', 'Bearer');
   return reply
     .code(error.status)
+    .header('x-request-id', request.id)
     .type('application/json; charset=utf-8')
     .serializer((body) => (typeof body === 'string' ? body : JSON.stringify(body)))
     .send(toErrorBody(request.id, error.violations));
