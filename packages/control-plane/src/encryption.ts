@@ -87,6 +87,7 @@ export function createVault(keyEncryptionKey: Uint8Array, db: Pick<Database, 'pr
   const kek = parseKey(keyEncryptionKey);
   type DataKeys = { newest: string | undefined; byId: Map<string, Bytes> };
   const cache = new Map<string, Promise<DataKeys>>();
+  const firstKeys = new Map<string, Promise<DataKeys>>();
 
   const purposeOf = (organisationId: string, id: string) => `data_key/${organisationId}/${id}`;
 
@@ -111,14 +112,20 @@ export function createVault(keyEncryptionKey: Uint8Array, db: Pick<Database, 'pr
   async function newestKey(organisationId: string): Promise<{ id: string; key: Bytes }> {
     let keys = await dataKeys(organisationId);
     if (keys.newest === undefined) {
-      const id = newId(db.clock.now());
-      const wrapped = wrap(kek, purposeOf(organisationId, id), randomBytes(keyBytes));
-      await scoped(db, { organisationId }, (tx) => tx.dataKey.create({ data: { id, organisationId, wrapped } }));
-      keys = await dataKeys(organisationId, true);
+      const making = firstKeys.get(organisationId) ?? makeKey(organisationId);
+      firstKeys.set(organisationId, making);
+      keys = await making.finally(() => firstKeys.delete(organisationId));
     }
     const key = keys.newest === undefined ? undefined : keys.byId.get(keys.newest);
     if (keys.newest === undefined || key === undefined) throw new Error('no data key although one was just made');
     return { id: keys.newest, key };
+  }
+
+  async function makeKey(organisationId: string): Promise<DataKeys> {
+    const id = newId(db.clock.now());
+    const wrapped = wrap(kek, purposeOf(organisationId, id), randomBytes(keyBytes));
+    await scoped(db, { organisationId }, (tx) => tx.dataKey.create({ data: { id, organisationId, wrapped } }));
+    return dataKeys(organisationId, true);
   }
 
   async function encrypt(organisationId: string, at: FieldAddress, plain: Uint8Array | string): Promise<Bytes> {

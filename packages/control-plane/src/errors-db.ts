@@ -11,14 +11,34 @@ export function isForeignKeyViolation(error: unknown): boolean {
 }
 
 /** Prisma's codes for a server that cannot be reached, is too busy to connect to, or closed the connection. */
-const unavailable = new Set(['P1001', 'P1002', 'P1008', 'P1011', 'P1017', 'P2024', 'P2028', 'P2037']);
+const unavailableCodes = new Set(['P1001', 'P1002', 'P1008', 'P1011', 'P1017', 'P2024', 'P2028', 'P2037']);
+/** The same in the words of the driver's adapter, where Prisma says no more than "raw query failed". */
+const unavailableKinds = new Set([
+  'DatabaseNotReachable',
+  'ConnectionClosed',
+  'SocketTimeout',
+  'TlsConnectionError',
+  'TooManyConnections',
+]);
+/** And in Postgres' own: shutting down, crashed, starting up, connections exhausted (Appendix A, classes 57P and 08). */
+const unavailableStates = /^(57P0[1-3]|08\w{3}|53300)$/;
 const unavailableErrno = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN']);
 
 /** Whether the database is what failed, not the request: the answer is 503 and trying again may help. */
 export function isDatabaseUnavailable(error: unknown): boolean {
   if (error instanceof Prisma.PrismaClientInitializationError) return true;
-  if (error instanceof Prisma.PrismaClientKnownRequestError && unavailable.has(error.code)) return true;
+  if (error instanceof Prisma.PrismaClientKnownRequestError) {
+    if (unavailableCodes.has(error.code)) return true;
+    const driver = error.meta?.driverAdapterError;
+    return driver instanceof Error && isDriverUnavailable(driver.cause);
+  }
   if (!(error instanceof Error)) return false;
   if ('code' in error && unavailableErrno.has(String(error.code))) return true;
-  return error.cause !== undefined && isDatabaseUnavailable(error.cause);
+  return isDriverUnavailable(error.cause) || isDatabaseUnavailable(error.cause);
+}
+
+function isDriverUnavailable(cause: unknown): boolean {
+  if (typeof cause !== 'object' || cause === null) return false;
+  if ('kind' in cause && unavailableKinds.has(String(cause.kind))) return true;
+  return 'originalCode' in cause && unavailableStates.test(String(cause.originalCode));
 }

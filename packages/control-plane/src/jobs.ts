@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 
 // The catalogue of queue jobs. A job carries ids and nothing else: the row in Postgres is the truth, and losing every job
@@ -12,8 +13,14 @@ export function wakeQueueName(owner?: number | null): string {
   return owner ? `wake-${owner}` : 'wake';
 }
 
-/** No retries: what a lost or failed wake-up leaves undone, the sweep finds within 250 ms. Nothing is kept of it. */
-export const wakeJobOptions = { attempts: 1, removeOnComplete: true, removeOnFail: true } as const;
+/**
+ * No retries: what a lost or failed wake-up leaves undone, the sweep finds within 250 ms. Nothing is kept of it. Ids of our
+ * own, because BullMQ's on Postgres come from a sequence that the first role to use a queue would own; never the row's,
+ * because adding a job whose id is being handled does nothing.
+ */
+export function wakeJobOptions() {
+  return { jobId: randomUUID(), attempts: 1, removeOnComplete: true, removeOnFail: true };
+}
 
 /** Completing deadlocks on itself on Postgres from 50 at once on; both queues of a worker together stay at 10. */
 export const wakeConcurrency = 5;

@@ -24,6 +24,7 @@ type Options = {
 };
 
 const waitMs = 1_000;
+const closeMs = 10_000;
 
 /**
  * Opens the queue. On Postgres the schema `bullmq` must be there, which `migrate` makes; a Redis that is down is waited for
@@ -34,7 +35,7 @@ export async function openQueue({ redisUrl, databaseUrl, role, onError = () => {
   const queues = new Map<string, Queue>();
   const workers: Worker[] = [];
   let own: Queue | undefined;
-  let closed = false;
+  let closing: Promise<void> | undefined;
 
   const queueOf = (name: string): Queue => {
     const known = queues.get(name);
@@ -45,11 +46,19 @@ export async function openQueue({ redisUrl, databaseUrl, role, onError = () => {
     return queue;
   };
 
+  const close = async () => {
+    await Promise.all(workers.map((worker) => attempt('closing', onError, () => worker.close(), closeMs)));
+    // Nobody else will ever serve it.
+    if (own) await attempt('removing the own queue', onError, async () => own?.obliterate({ force: true }));
+    await Promise.all([...queues.values()].map((queue) => attempt('closing', onError, () => queue.close())));
+    await backend.close();
+  };
+
   return {
     async enqueueWake(kind, id, owner) {
-      if (closed) return;
+      if (closing) return;
       await attempt(`the wake-up of ${kind} ${id}`, onError, () =>
-        queueOf(wakeQueueName(owner)).add('wake', { kind, id } satisfies Wake, wakeJobOptions),
+        queueOf(wakeQueueName(owner)).add('wake', { kind, id } satisfies Wake, wakeJobOptions()),
       );
     },
     async consume(workerId, handler) {
@@ -61,14 +70,7 @@ export async function openQueue({ redisUrl, databaseUrl, role, onError = () => {
         workers.push(worker);
       }
     },
-    async close() {
-      closed = true;
-      await Promise.all(workers.map((worker) => attempt('closing', onError, () => worker.close(), 10_000)));
-      // Nobody else will ever serve it.
-      if (own) await attempt('removing the own queue', onError, async () => own?.obliterate({ force: true }));
-      await Promise.all([...queues.values()].map((queue) => attempt('closing', onError, () => queue.close())));
-      await backend.close();
-    },
+    close: () => (closing ??= close()),
   };
 }
 
