@@ -58,6 +58,32 @@ test('what was sent is not repeated from where a parser choked on it', async () 
   assert.ok(!answer.text.includes('planted'));
 });
 
+test('text that cannot be stored is refused wherever it comes in', async () => {
+  for (const url of ['/pipelines?application=%00', '/clusters/%00', '/pipelines?cursor=%00']) {
+    assertError(await api.call(admin, 'GET', url), 422, 'request.invalid');
+  }
+  assertError(await api.call(admin, 'DELETE', '/clusters/a%00'), 422, 'request.invalid');
+  const credential = { grant_type: 'client_credentials', client_id: 'a\u0000', client_secret: 'x' };
+  assert.equal((await api.call(null, 'POST', '/oauth/token', { body: credential })).status, 400);
+  for (const odd of ['a\u0000b', 'a\ud800b']) {
+    for (const more of [{ description: odd }, { context: { [odd]: odd } }, { sourceControl: { a: { b: odd } } }]) {
+      assertError(await api.call(admin, 'POST', '/pipelines', { body: shopFile(more) }), 400, 'file.syntax');
+    }
+    const kinds = { name: 'x', server: 'https://x', caData: odd, token: odd, clusterScopedKinds: [odd] };
+    assertError(await api.call(admin, 'POST', '/clusters', { body: kinds }), 422);
+  }
+});
+
+test('numbers beyond what is stored find nothing and fail nothing', async () => {
+  assertError(await api.call(admin, 'GET', '/pipelines/x/events?after=99999999999'), 422, 'request.invalid');
+  const started = await api.call(admin, 'POST', '/pipelines', { body: shopFile() });
+  const { pipelineId } = started.json as { pipelineId: string };
+  for (const id of ['99999999999', 'x', '-1']) {
+    const headers = { 'last-event-id': id };
+    assert.equal((await api.call(admin, 'GET', `/pipelines/${pipelineId}/events`, { headers })).status, 200);
+  }
+});
+
 test('more requests than allowed are told when to come back, counted by caller', async () => {
   const limited = await openTestApi('api_limited', { requestsPerMinute: 5 });
   try {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { text } from './text.ts';
 
 export const ClusterName = z
   .string()
@@ -21,7 +22,7 @@ const settings = {
     .optional()
     .describe('Namespaces that may be deployed to; absent or empty: all.'),
   clusterScopedKinds: z
-    .array(z.string().min(1).max(200))
+    .array(text(200).min(1))
     .max(100)
     .optional()
     .describe('Cluster-scoped kinds that may be deployed; default: Namespace only.'),
@@ -30,22 +31,19 @@ const settings = {
 
 export const RegisterClusterByParts = z.strictObject({
   ...settings,
-  server: z.string().max(2000).describe('https URL of the API server.'),
-  caData: z.string().max(500_000).describe('CA certificates that the server is trusted by: PEM, or base64 of PEM.'),
-  token: z.string().min(1).max(20_000).optional().describe('Bearer token.'),
-  clientCertificateData: z.string().max(200_000).optional().describe('PEM, or base64 of PEM.'),
-  clientKeyData: z.string().max(200_000).optional().describe('PEM, or base64 of PEM.'),
+  server: text(2000).describe('https URL of the API server.'),
+  caData: text(500_000).describe('CA certificates that the server is trusted by: PEM, or base64 of PEM.'),
+  token: text(20_000).min(1).optional().describe('Bearer token.'),
+  clientCertificateData: text(200_000).optional().describe('PEM, or base64 of PEM.'),
+  clientKeyData: text(200_000).optional().describe('PEM, or base64 of PEM.'),
 });
 
 export const RegisterClusterByKubeconfig = z.strictObject({
   ...settings,
-  kubeconfig: z
-    .string()
-    .max(1_000_000)
-    .describe(
-      'YAML. Only server, CA, and a token or client certificate inside it are used; `exec` and the like are refused.',
-    ),
-  context: z.string().max(500).optional().describe('Default: the current context.'),
+  kubeconfig: text(1_000_000).describe(
+    'YAML. Only server, CA, and a token or client certificate inside it are used; `exec` and the like are refused.',
+  ),
+  context: text(500).optional().describe('Default: the current context.'),
 });
 
 export const RegisterCluster = z
@@ -69,4 +67,4 @@ export const ClusterView = z
 export type ClusterView = z.infer<typeof ClusterView>;
 
 export const ClusterList = z.object({ clusters: z.array(ClusterView) }).meta({ id: 'ClusterList' });
-export const ClusterParams = z.object({ name: z.string().max(200) });
+export const ClusterParams = z.object({ name: text(200) });

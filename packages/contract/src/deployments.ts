@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { StepStatus } from './pipelines.ts';
+import { text } from './text.ts';
 
 /** What a deployment is at beneath the statuses that clients in use know. */
 export const DeploymentPhase = z.enum([
@@ -16,8 +17,8 @@ export const DeploymentPhase = z.enum([
 ]);
 export type DeploymentPhase = z.infer<typeof DeploymentPhase>;
 
-export const DeploymentParams = z.object({ id: z.string().max(200) });
-export const StepParams = z.object({ id: z.string().max(200), ref: z.string().max(500) });
+export const DeploymentParams = z.object({ id: text(200) });
+export const StepParams = z.object({ id: text(200), ref: text(500) });
 
 export const CanaryStep = z
   .object({

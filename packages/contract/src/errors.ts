@@ -121,7 +121,7 @@ export const ErrorBody = z
     errors: z
       .array(
         z.object({
-          code: z.string().describe('One of the codes of the table in docs/api.md.'),
+          code: z.enum(Object.keys(errorCodes) as [ErrorCode, ...ErrorCode[]]),
           message: z.string(),
           metadata: z.record(z.string(), z.string()).optional(),
         }),

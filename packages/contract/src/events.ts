@@ -1,7 +1,13 @@
 import { z } from 'zod';
 
+/** Event numbers are 32-bit integers in the database. */
+const eventNumber = z.coerce.number().int().min(0).max(2_147_483_647);
+
+/** A `Last-Event-ID` that is not one of ours is taken for none. */
+export const EventsHeaders = z.object({ 'last-event-id': eventNumber.optional().catch(undefined) });
+
 export const EventsQuery = z.object({
-  after: z.coerce.number().int().min(0).optional().describe('Answer only events with a greater number.'),
+  after: eventNumber.optional().describe('Answer only events with a greater number.'),
   limit: z.coerce.number().int().min(1).max(1000).default(200),
 });
 export type EventsQuery = z.infer<typeof EventsQuery>;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { text } from './text.ts';
 
 /** Media types that `POST /pipelines/kubernetes` and `POST /pipelines` take (spec/cli-wire-protocol.md §3.2). */
 export const fileMediaTypes = {
@@ -76,13 +77,13 @@ export const DryRunAnswer = z
   .meta({ id: 'DryRunAnswer' });
 export type DryRunAnswer = z.infer<typeof DryRunAnswer>;
 
-export const PipelineParams = z.object({ id: z.string().max(200) });
+export const PipelineParams = z.object({ id: text(200) });
 
 export const ListPipelinesQuery = z.object({
-  application: z.string().max(500).optional(),
+  application: text(500).optional(),
   status: PipelineStatus.optional(),
   limit: z.coerce.number().int().min(1).max(200).default(50),
-  cursor: z.string().max(200).optional().describe('`next` of the answer before.'),
+  cursor: text(200).optional().describe('`next` of the answer before.'),
 });
 export type ListPipelinesQuery = z.infer<typeof ListPipelinesQuery>;
 

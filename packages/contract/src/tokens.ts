@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { text } from './text.ts';
 
 /**
  * RFC 6749 §4.4. The body may be a form or JSON; the client may instead name itself by HTTP Basic (§2.3.1). `audience`
@@ -7,10 +8,10 @@ import { z } from 'zod';
 export const TokenRequest = z
   .object({
     grant_type: z.string().optional(),
-    client_id: z.string().max(200).optional(),
-    client_secret: z.string().max(500).optional(),
-    audience: z.string().max(2000).optional(),
-    scope: z.string().max(2000).optional(),
+    client_id: text(200).optional(),
+    client_secret: text(500).optional(),
+    audience: text(2000).optional(),
+    scope: text(2000).optional(),
   })
   .meta({ id: 'TokenRequest' });
 export type TokenRequest = z.infer<typeof TokenRequest>;

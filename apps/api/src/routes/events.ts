@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import { EventPage, EventsQuery, type EventView } from '@cdaas/contract/events.ts';
+import { EventPage, EventsHeaders, EventsQuery, type EventView } from '@cdaas/contract/events.ts';
 import { PipelineParams } from '@cdaas/contract/pipelines.ts';
 import { followEvents, readEvents, type StoredEvent } from '@cdaas/control-plane/events.ts';
 import { resolvePrincipal } from '@cdaas/control-plane/principals.ts';
@@ -24,7 +24,7 @@ export const eventRoutes: FastifyPluginAsyncZod<ApiDeps> = async (app, deps) => 
         summary: 'Events by number. With `Accept: text/event-stream` they follow live; `Last-Event-ID` resumes.',
         params: PipelineParams,
         querystring: EventsQuery,
-        headers: z.object({ 'last-event-id': z.coerce.number().int().min(0).optional().catch(undefined) }),
+        headers: EventsHeaders,
         response: {
           200: {
             description: 'A page, or the stream.',
