@@ -238,14 +238,14 @@ describe('the documentation', () => {
   });
 
   test('docs/api.md lists exactly the error codes of the contract, with their statuses', () => {
-    const rows = [...read('docs/api.md').matchAll(/^\| `([a-z]+\.[A-Za-z]+)` \| (\d{3}) \|/gm)];
+    const rows = [...read('docs/api.md').matchAll(/^\| `([a-z]+\.[A-Za-z]+)` +\| (\d{3}) +\|/gm)];
     const documented = Object.fromEntries(rows.map(([, code, status]) => [code ?? '', Number(status)]));
     const defined = Object.fromEntries(Object.entries(errorCodes).map(([code, { status }]) => [code, status]));
     assert.deepEqual(documented, defined);
   });
 
   test('docs/operating.md lists exactly the environment variables that the apps read', () => {
-    const listed = [...read('docs/operating.md').matchAll(/^\| `([A-Z][A-Z0-9_]+)` \|/gm)].map(([, name]) => name);
+    const listed = [...read('docs/operating.md').matchAll(/^\| `([A-Z][A-Z0-9_]+)` +\|/gm)].map(([, name]) => name);
     const configs = sources.filter(({ path }) => /^apps\/[^/]+\/src\/config\.ts$/.test(path));
     const known = configs.flatMap(({ text }) => [...text.matchAll(/^\s*([A-Z][A-Z0-9_]+):/gm)].map(([, name]) => name));
     assert.deepEqual([...new Set(listed)].sort(), [...new Set(known)].sort());
