@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import type { Database } from '@cdaas/control-plane/db.ts';
 import { newId } from '@cdaas/control-plane/ids.ts';
+import { holdWorkerLock } from '@cdaas/control-plane/ownership.ts';
 import { insertPipeline, type PipelineStart, type StartResult } from '@cdaas/control-plane/start-pipeline.ts';
 import type { NewEvent, Transition } from '@cdaas/control-plane/transitions.ts';
-import type { TestOrganisation } from './database.ts';
+import { openTestDatabase, type TestOrganisation, withOrganisation } from './database.ts';
 
 /** A start request with the given number of deployments, all due, whose contents mean nothing. */
 export function pipelineStart(db: Database, organisation: TestOrganisation, deployments = 1): PipelineStart {
@@ -76,5 +77,53 @@ export function transitionOf(
     done: false,
     events: [eventOf('stepped', at)],
     ...changes,
+  };
+}
+
+/** A database with two organisations and a worker that is alive, for tests of the functions that drive. */
+export type Driving = {
+  url: string;
+  api: Database;
+  worker: Database;
+  org: TestOrganisation;
+  rival: TestOrganisation;
+  workerId: number;
+  now(): Date;
+  later(ms: number): Date;
+  /** Makes the worker the owner of a deployment, whatever else is due. */
+  own(deploymentId: string): Promise<{ id: string; version: number }>;
+  /** The numbers of a pipeline's events, in order. */
+  numbersOf(pipelineId: string): Promise<number[]>;
+  close(): Promise<void>;
+};
+
+export async function openDriving(name: string): Promise<Driving> {
+  const open = await openTestDatabase(name, ['cdaas_api', 'cdaas_worker']);
+  const { cdaas_api: api, cdaas_worker: worker } = open;
+  const [org, rival] = [await withOrganisation(api), await withOrganisation(api)];
+  const held = await holdWorkerLock(worker);
+  const { workerId } = held;
+  return {
+    url: open.url,
+    api,
+    worker,
+    org,
+    rival,
+    workerId,
+    now: () => worker.clock.now(),
+    later: (ms) => new Date(worker.clock.now().getTime() + ms),
+    async own(id) {
+      const data = { owner: workerId, version: { increment: 1 } };
+      const { version } = await worker.prisma.deployment.update({ where: { id }, data, select: { version: true } });
+      return { id, version };
+    },
+    async numbersOf(pipelineId) {
+      const events = await worker.prisma.event.findMany({ where: { pipelineId }, orderBy: { number: 'asc' } });
+      return events.map(({ number }) => number);
+    },
+    async close() {
+      await held.close();
+      await open.close();
+    },
   };
 }
