@@ -177,6 +177,6 @@ export async function readyEndpoints(client: Client, serviceName: string): Promi
   const { body } = await client.call('GET', `${slices}?labelSelector=kubernetes.io/service-name=${serviceName}`);
   return body.items
     .flatMap((slice) => slice.endpoints ?? [])
-    .filter((endpoint) => endpoint.conditions.ready)
+    .filter((endpoint) => endpoint.conditions?.ready)
     .map((endpoint) => endpoint.targetRef!.name);
 }

@@ -154,7 +154,7 @@ test('EndpointSlices follow the pods, carry the labels of the Service and show w
   await client.call('PATCH', `${core}/services/web`, { metadata: { labels: { later: 'b' } } }, merge);
   await client.call('PATCH', `${apps}/replicasets/web`, { spec: { replicas: 1 } }, merge);
   const ending = await until('one endpoint is terminating', async () =>
-    (await slice()).endpoints.find((endpoint) => endpoint.conditions.terminating),
+    (await slice()).endpoints.find((endpoint) => endpoint.conditions?.terminating),
   );
   assert.deepEqual(ending.conditions, { ready: false, serving: true, terminating: true });
   assert.equal((await slice()).metadata.labels?.later, 'b');

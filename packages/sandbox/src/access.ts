@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createServerIdentity, type ServerIdentity } from './certificates.ts';
+import type { ServerIdentity } from './certificates.ts';
 import { writeFileAtomically } from './persistence.ts';
 
 export const host = '127.0.0.1';
@@ -16,6 +16,8 @@ const fileIn = (dataDir: string) => join(dataDir, 'access.json');
 export async function loadAccess(dataDir: string): Promise<Access> {
   const file = fileIn(dataDir);
   if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')) as Access;
+  // Imported only here: it costs 140 ms and 40 MB, and every start but the first does without.
+  const { createServerIdentity } = await import('./certificates.ts');
   return { ...(await createServerIdentity()), token: randomBytes(32).toString('base64url'), port: 0 };
 }
 

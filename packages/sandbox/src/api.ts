@@ -57,8 +57,8 @@ export function create(cluster: Cluster, target: Omit<Target, 'name'>, body: unk
   if (object.metadata.resourceVersion) {
     throw new ApiError(500, 'Unknown', 'resourceVersion should not be set on objects to be created');
   }
-  const name =
-    object.metadata.name || (object.metadata.generateName ? object.metadata.generateName + randomSuffix() : '');
+  const { generateName } = object.metadata;
+  const name = object.metadata.name || (generateName ? generated(generateName) : '');
   if (namespace) checkNamespace(cluster, target, name);
   if (name && store.get(resource.id, namespace, name)) throw alreadyExists(resource, name);
   const { status: _, ...withoutStatus } = object;
@@ -77,6 +77,11 @@ function insert(cluster: Cluster, resource: Resource, object: KubeObject, option
   const generation = resource.generation ? { generation: 1 } : {};
   const stored = established(resource, { ...filled, metadata: { ...filled.metadata, ...generation, managedFields } });
   return save(cluster, resource, stored, options);
+}
+
+/** As Kubernetes does it: a long base is cut so that the name has at most 63 characters. */
+function generated(base: string): string {
+  return base.slice(0, 58) + randomSuffix();
 }
 
 function newMetadata(wanted: Partial<Metadata>, namespace: string, name: string): Metadata {

@@ -6,7 +6,7 @@ import { checkTypes } from './validate.ts';
 /** Checks that a body is an object of this kind whose fields have the types that the kind gives them. */
 export function decode({ resource, version, namespace }: Omit<Target, 'name'>, body: unknown): KubeObject {
   if (!isFields(body)) throw badRequest('the body of the request must be an object');
-  const { apiVersion = groupVersion(resource, version), kind = resource.kind, metadata = {}, ...rest } = body;
+  const { apiVersion = groupVersion(resource, version), kind = resource.kind, metadata, ...rest } = body;
   if (apiVersion !== groupVersion(resource, version)) {
     const expected = groupVersion(resource, version);
     throw badRequest(
@@ -16,7 +16,7 @@ export function decode({ resource, version, namespace }: Omit<Target, 'name'>, b
   if (kind !== resource.kind) {
     throw badRequest(`the kind in the data (${String(kind)}) does not match the expected kind (${resource.kind})`);
   }
-  const object = withoutNulls({ apiVersion, kind, metadata, ...rest }) as KubeObject;
+  const object = withoutNulls({ apiVersion, kind, metadata: metadata ?? {}, ...rest }) as KubeObject;
   checkTypes(resource, object);
   const given = object.metadata.namespace;
   if (given && given !== namespace) {

@@ -46,8 +46,10 @@ export function removeEntry(
     return { entry: store.remove(entry), gone: true };
   }
   if (metadata.deletionTimestamp) return { entry, gone: false };
-  const grace = graceful ? { deletionGracePeriodSeconds: gracePeriodSeconds ?? 30 } : {};
-  const marked: KubeObject = { ...object, metadata: { ...metadata, deletionTimestamp: timestamp(), ...grace } };
+  const seconds = graceful ? (gracePeriodSeconds ?? 30) : 0;
+  const grace = graceful ? { deletionGracePeriodSeconds: seconds } : {};
+  const deletionTimestamp = timestamp(new Date(Date.now() + seconds * 1000));
+  const marked: KubeObject = { ...object, metadata: { ...metadata, deletionTimestamp, ...grace } };
   if (space) marked.status = { ...(isFields(object.status) ? object.status : {}), phase: 'Terminating' };
   return { entry: store.put(resource.id, marked), gone: false };
 }

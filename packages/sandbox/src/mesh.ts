@@ -46,7 +46,7 @@ function versionsBehind(store: Store, namespace: string, service: string): (stri
     .map((entry) => entry.object as EndpointSlice)
     .filter((slice) => slice.metadata.labels?.[serviceNameLabel] === service)
     .flatMap((slice) => slice.endpoints ?? [])
-    .filter((endpoint) => endpoint.conditions.ready)
+    .filter((endpoint) => endpoint.conditions?.ready !== false)
     .map(({ targetRef }) => {
       const pod = targetRef && store.get('pods', namespace, targetRef.name)?.object;
       return pod && versionOf(pod as Pod);

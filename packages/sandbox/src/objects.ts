@@ -126,7 +126,8 @@ export type Deployment = KubeObject & {
 
 export type Endpoint = {
   addresses: string[];
-  conditions: { ready: boolean; serving: boolean; terminating: boolean };
+  /** Missing where a client wrote the slice; then the endpoint counts as ready. */
+  conditions?: { ready: boolean; serving: boolean; terminating: boolean };
   nodeName?: string;
   targetRef?: { kind: string; namespace: string; name: string; uid: string };
 };

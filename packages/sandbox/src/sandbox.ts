@@ -88,7 +88,14 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     controller,
   ];
   store.subscribe((change) => {
-    for (const one of controllers) one.changed(change);
+    for (const one of controllers) {
+      // The change is stored: what a controller makes of it is no concern of the request.
+      try {
+        one.changed(change);
+      } catch (error) {
+        log(error instanceof Error ? (error.stack ?? error.message) : String(error));
+      }
+    }
   });
   for (const one of controllers) one.start();
 

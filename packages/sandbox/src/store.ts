@@ -29,7 +29,7 @@ export type Store = {
   close(): void;
 };
 
-const keptChanges = 20_000;
+const keptChanges = 5_000;
 const compactAtBytes = 64 * 1024 * 1024;
 
 /** Opens the cluster kept in a directory, or an empty one. */

@@ -1,7 +1,7 @@
 import type { Cause } from './errors.ts';
 import { badRequest } from './errors.ts';
 import { equal, type Fields, isFields, type KubeObject, type LabelSelector } from './objects.ts';
-import type { Resource } from './resources.ts';
+import { definitionsId, type Resource } from './resources.ts';
 import { type Schema, violations } from './schema.ts';
 import { matchesSelector } from './selectors.ts';
 
@@ -10,7 +10,10 @@ import { matchesSelector } from './selectors.ts';
  * @throws ApiError 400 in the words of the API server's decoder
  */
 export function checkTypes(resource: Resource, object: KubeObject): void {
-  const schema: Schema = { properties: { metadata: metadataTypes, ...types[resource.id]?.properties } };
+  const schema: Schema = {
+    ...types[resource.id],
+    properties: { metadata: metadataTypes, ...types[resource.id]?.properties },
+  };
   const [first] = violations(schema, object);
   if (!first) return;
   const message = `${resource.kind} in version "${object.apiVersion.split('/').at(-1)}" cannot be handled as a ${resource.kind}`;
@@ -97,7 +100,62 @@ const workload: Schema = {
   },
 };
 
+const jsonSchema: Schema = {
+  type: 'object',
+  properties: {
+    type: text,
+    required: { type: 'array', items: text },
+    enum: { type: 'array' },
+    minimum: { type: 'number' },
+    maximum: { type: 'number' },
+  },
+};
+Object.assign(jsonSchema.properties!, {
+  items: jsonSchema,
+  properties: { type: 'object', additionalProperties: jsonSchema },
+});
+
+const definition: Schema = {
+  properties: {
+    spec: {
+      type: 'object',
+      required: ['group', 'names', 'scope', 'versions'],
+      properties: {
+        group: text,
+        scope: text,
+        names: {
+          type: 'object',
+          required: ['plural', 'kind'],
+          properties: { plural: text, singular: text, kind: text, shortNames: { type: 'array', items: text } },
+        },
+        versions: {
+          type: 'array',
+          items: {
+            type: 'object',
+            required: ['name', 'served', 'storage'],
+            properties: {
+              name: text,
+              served: { type: 'boolean' },
+              storage: { type: 'boolean' },
+              schema: { type: 'object', properties: { openAPIV3Schema: jsonSchema } },
+              additionalPrinterColumns: {
+                type: 'array',
+                items: {
+                  type: 'object',
+                  required: ['name', 'type', 'jsonPath'],
+                  properties: { name: text, type: text, jsonPath: text },
+                },
+              },
+            },
+          },
+        },
+      },
+    },
+  },
+};
+
 const types: Record<string, Schema> = {
+  [definitionsId]: definition,
   'deployments.apps': workload,
   'replicasets.apps': workload,
   'statefulsets.apps': workload,
@@ -209,7 +267,7 @@ const rules: Record<string, Rule> = {
   'endpointslices.discovery.k8s.io': function* (object) {
     if (!object.addressType) yield required('addressType');
   },
-  'customresourcedefinitions.apiextensions.k8s.io': definitionCauses,
+  [definitionsId]: definitionCauses,
 };
 
 function* serviceCauses(object: KubeObject, old: KubeObject | undefined): Iterable<Cause> {
@@ -274,9 +332,6 @@ function* podSpecCauses(spec: unknown, path: string): Iterable<Cause> {
 function* definitionCauses(object: KubeObject): Iterable<Cause> {
   const spec = fieldsAt(object, 'spec');
   const names = fieldsAt(spec, 'names');
-  if (!spec.group) yield required('spec.group');
-  if (!names.plural) yield required('spec.names.plural');
-  if (!names.kind) yield required('spec.names.kind');
   if (spec.scope !== 'Namespaced' && spec.scope !== 'Cluster') yield required('spec.scope');
   const versions = Array.isArray(spec.versions) ? spec.versions.filter(isFields) : [];
   if (versions.filter((version) => version.storage === true).length !== 1) {

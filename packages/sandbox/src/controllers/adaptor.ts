@@ -59,6 +59,7 @@ export function adaptorController({ cluster, log }: ControllerContext): { contro
   }
 
   function ask({ metadata, spec }: TrafficSplit): void {
+    if (!spec?.service) return;
     const now = Date.now();
     freeAt = adaptor.perSecond > 0 ? Math.max(now, freeAt) + 1000 / adaptor.perSecond : now;
     queue.add(JSON.stringify([metadata.namespace, metadata.name, spec.service]), adaptor.lagMs + (freeAt - now));

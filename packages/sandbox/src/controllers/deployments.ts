@@ -196,5 +196,5 @@ function withoutHash(template: PodTemplate): PodTemplate {
 
 function share(value: number | string | undefined, of: number, round: (value: number) => number): number {
   if (typeof value === 'number') return value;
-  return round((of * Number.parseFloat(value ?? '25%')) / 100);
+  return round((of * (Number.parseFloat(value ?? '25%') || 0)) / 100);
 }

@@ -7,6 +7,7 @@ import type { Controller, ControllerContext } from './controller.ts';
 import { createQueue, keyFor, splitKey } from './queue.ts';
 
 const id = 'replicasets.apps';
+const atOnce = 100;
 
 /** Keeps as many pods as each ReplicaSet asks for, adopting pods without an owner that match. */
 export function replicaSetController({ cluster, log }: ControllerContext): Controller {
@@ -21,7 +22,8 @@ export function replicaSetController({ cluster, log }: ControllerContext): Contr
     const mine = claim(set);
     const missing = set.spec.replicas - mine.length;
     if (!set.metadata.deletionTimestamp) {
-      for (let i = 0; i < missing; i++) mine.push(createPod(set));
+      // The rest follows when these are stored, which is a change and brings this set back here.
+      for (let i = 0; i < Math.min(missing, atOnce); i++) mine.push(createPod(set));
       for (const doomed of inOrderOfDeletion(mine).slice(0, Math.max(0, -missing))) {
         removeEntry(cluster, pods, doomed);
         mine.splice(mine.indexOf(doomed), 1);
