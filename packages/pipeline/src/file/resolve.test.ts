@@ -204,6 +204,44 @@ for (const [what, patch, hint] of hints) {
   });
 }
 
+const webhook = { name: 'notify', uriTemplate: 'https://hooks.example' };
+const warnings: [what: string, patch: Record<string, unknown>, warning: RegExp][] = [
+  [
+    'a dead field of a query',
+    { analysis: { queries: [{ name: 'a', queryTemplate: 'x', upperLimit: 1, aggregationMethod: 'avg' }] } },
+    /aggregationMethod means nothing/,
+  ],
+  [
+    'an agent switch against the network mode',
+    { webhooks: [{ ...webhook, isRemoteNetworkAgent: true }] },
+    /isRemoteNetworkAgent is ignored; networkMode \(direct\) decides/,
+  ],
+  [
+    'a stray unit of a webhook step',
+    {
+      webhooks: [webhook],
+      strategies: { other: { canary: { steps: [{ runWebhook: { name: 'notify', unit: 'seconds' } }] } } },
+    },
+    /unit means nothing/,
+  ],
+  ['a secret in a manifest file', { files: { 'k8s/app.yaml': [`${webManifests}# {{secrets.a}}`] } }, /is not replaced/],
+  [
+    'a paused Deployment',
+    { files: { 'k8s/app.yaml': [webManifests.replace('replicas: 3', 'paused: true')] } },
+    /spec.paused is ignored/,
+  ],
+  ['an old name of context', { contextOverrides: {} }, /old name of context/],
+];
+
+for (const [what, patch, warning] of warnings) {
+  test(`${what} is one warning`, () => {
+    const found = outcome(shopFile(patch));
+    assert.equal(found.length, 1, found.join(' | '));
+    assert.match(found[0] ?? '', /^WARN /);
+    assert.match(found[0] ?? '', warning);
+  });
+}
+
 test('an unknown field at the top level is a warning that names the near one', () => {
   assert.deepEqual(outcome(shopFile({ strategy: {} })), [
     "WARN 'strategy' is not a known field and is ignored; did you mean 'strategies'?",

@@ -25,6 +25,22 @@ const kubernetes = (...entries: Patch[]): Patch => ({ targets: ['blue'], kuberne
 const rules: Rule[] = [
   // Manifests
   {
+    rule: 'an object has metadata',
+    broken: manifest(`${webManifests}---\n{apiVersion: v1, kind: ConfigMap}`),
+    found: [`manifest.object ${inFile}`],
+  },
+  {
+    rule: 'a namespace in a manifest is a DNS label',
+    broken: manifest(`${webManifests}---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: A_B}}`),
+    found: [`manifest.object ${inFile}`],
+    kept: manifest(`${webManifests}---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: a-b}}`),
+  },
+  {
+    rule: 'a container has a name',
+    broken: changed('        - name: web\n          image', '        - image'),
+    found: [`manifest.object ${inFile}`],
+  },
+  {
     rule: 'a manifest has one source',
     broken: { manifests: [{ path: 'k8s/app.yaml', inline: '' }], files: undefined },
     found: ['manifest.choice /manifests/0'],
@@ -163,6 +179,12 @@ const rules: Rule[] = [
     found: [`step.unsupported ${inFile}`],
   },
   // Traffic
+  {
+    rule: 'a split has a valid name',
+    broken: smi({ rootServiceName: 'web', trafficSplitName: 'Web Split' }),
+    found: ['field.type /trafficManagement/0/smi/0/trafficSplitName'],
+    kept: smi({ rootServiceName: 'web', trafficSplitName: 'web.split' }),
+  },
   {
     rule: 'a root is a plain name',
     broken: smi({ rootServiceName: 'web.shop.svc' }),

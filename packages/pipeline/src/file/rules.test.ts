@@ -108,6 +108,16 @@ const rules: Rule[] = [
     found: ['field.unknown /deploymentConfig/timeOut'],
   },
   // Targets
+  {
+    rule: 'a target has a name',
+    broken: { targets: { ' ': { account: 'east', strategy: 'slow' } }, targetFilters: [{ includeTarget: 'qa' }] },
+    found: ['field.range /targets/ '],
+  },
+  {
+    rule: 'lists are bounded too',
+    broken: { targetFilters: Array(201).fill({ includeTarget: 'qa' }) },
+    found: ['field.range /targetFilters'],
+  },
   { rule: 'a target knows its fields', broken: qa({ context: {} }), found: ['field.unknown /targets/qa/context'] },
   {
     rule: 'a namespace is a DNS label',
@@ -182,6 +192,17 @@ const rules: Rule[] = [
   },
   { rule: 'setWeight has no short form', broken: step({ setWeight: 10 }), found: [`field.type ${at}/setWeight`] },
   // Pauses
+  {
+    rule: 'a pause is at most a year',
+    broken: pause({ duration: 8785, unit: 'hours' }),
+    found: [`field.range ${at}/pause/duration`],
+    kept: pause({ duration: 8784, unit: 'hours' }),
+  },
+  {
+    rule: 'an expiration is at most a year',
+    broken: pause({ untilApproved: true, approvalExpiration: { duration: 8785, unit: 'hours' } }),
+    found: [`field.range ${at}/pause/approvalExpiration/duration`],
+  },
   { rule: 'a pause has a form', broken: pause({}), found: [`pause.form ${at}/pause`] },
   {
     rule: 'a unit needs a duration',
