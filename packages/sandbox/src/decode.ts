@@ -1,7 +1,7 @@
 import { groupVersion, type Target } from './api.ts';
 import { badRequest } from './errors.ts';
 import { type Fields, isFields, type KubeObject } from './objects.ts';
-import { checkTypes } from './validate.ts';
+import { checkTypes } from './types.ts';
 
 /** Checks that a body is an object of this kind whose fields have the types that the kind gives them. */
 export function decode({ resource, version, namespace }: Omit<Target, 'name'>, body: unknown): KubeObject {
