@@ -75,6 +75,25 @@ describe('migrating', () => {
     assert.equal((await prismaScript(open.url, 'nonsense')).code, 2);
   });
 
+  it('needs no superuser: a user who owns the database and may take the roles is enough', async () => {
+    const user = `cdaas_test_user_${process.pid}`;
+    await withAdmin(open.url, async (admin) => {
+      await admin.query(`create role ${user} login password 'test'`);
+      await admin.query(`grant cdaas_owner, cdaas_api, cdaas_worker to ${user}`);
+    });
+    await withEmptyDatabase(async (url) => {
+      await withAdmin(url, (admin) => admin.query(`alter database ${new URL(url).pathname.slice(1)} owner to ${user}`));
+      const plain = new URL(url);
+      [plain.username, plain.password] = [user, 'test'];
+      const { code, out } = await prismaScript(plain.href, 'migrate');
+      assert.equal(code, 0, out);
+      const db = await openDatabase({ url: plain.href, role: 'cdaas_api' });
+      await startTestPipeline(db, await withOrganisation(db));
+      await db.close();
+    });
+    await withAdmin(open.url, (admin) => admin.query(`drop role ${user}`));
+  });
+
   it('names an earlier migration that failed and blocks', async () => {
     await withEmptyDatabase(async (url) => {
       await prismaScript(url, 'migrate');

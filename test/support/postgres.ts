@@ -16,8 +16,12 @@ export type TestServer = { url: string; template: string; stop(): Promise<void> 
 export async function startTestServer(): Promise<TestServer> {
   const given = process.env.DATABASE_URL;
   const server = given ? { url: given, stop: async () => {}, abandon: () => {} } : await startEmbedded();
-  // Should the test process end without stopping it, at least the server does not outlive it.
-  process.once('exit', server.abandon);
+  // Should this process end without stopping it, the server does not outlive it.
+  const abandon = () => {
+    server.abandon();
+    process.exit(1);
+  };
+  process.once('exit', server.abandon).once('SIGINT', abandon).once('SIGTERM', abandon);
   const template = `cdaas_test_template_${process.pid}_${Date.now()}`;
   await withAdmin(server.url, (admin) => admin.query(`create database ${template}`));
   await migrateApart(databaseUrl(server.url, template));
@@ -27,7 +31,7 @@ export async function startTestServer(): Promise<TestServer> {
     async stop() {
       if (given)
         await withAdmin(server.url, (admin) => admin.query(`drop database if exists ${template} with (force)`));
-      process.removeListener('exit', server.abandon);
+      process.off('exit', server.abandon).off('SIGINT', abandon).off('SIGTERM', abandon);
       await server.stop();
     },
   };

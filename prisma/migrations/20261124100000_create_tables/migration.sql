@@ -12,7 +12,10 @@ begin
     exception when duplicate_object or unique_violation then
       null;
     end;
-    if not pg_has_role(current_user, name, 'member') then
+    -- From 16 on, who made a role is a member without being able to take it.
+    if not pg_has_role(current_user, name,
+      case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end)
+    then
       execute format('grant %I to %I', name, current_user);
     end if;
   end loop;
