@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -58,6 +58,20 @@ describe('npm start that cannot start', { concurrency: false }, () => {
     const running = installation.start([], { CDAAS_DATA_DIR: join(file, 'data') });
     assert.equal(await running.ended(), 1);
     assert.match(running.output(), /data folder .* cannot be written \(ENOTDIR\)[\s\S]*CDAAS_DATA_DIR=/);
+  });
+
+  test('refuses to make another key than the one that the data was encrypted with', async () => {
+    const other = newInstallation();
+    const first = other.start(['--no-demo']);
+    await first.url();
+    first.process.kill('SIGTERM');
+    assert.equal(await first.ended(), 0);
+    rmSync(other.path('key'));
+    const running = other.start(['--no-demo']);
+    assert.equal(await running.ended(), 1);
+    assert.match(running.output(), /key-encryption key .* is missing[\s\S]*backup/);
+    assert.ok(!existsSync(other.path('key')));
+    await other.remove();
   });
 
   test('says that the database of DATABASE_URL cannot be reached', async () => {

@@ -28,6 +28,8 @@ process.on('disconnect', () => {
   shutDown.abort();
 });
 process.channel?.unref();
+// A terminal that is gone, or `| head`, must not keep the parts from being stopped in order.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 
 try {
   const options = readOptions(process.argv.slice(2));

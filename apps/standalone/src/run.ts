@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
 import { settingsFor } from '@cdaas/api/deps.ts';
 import { createLogger } from '@cdaas/api/plugins/logging.ts';
@@ -82,7 +83,7 @@ async function startParts(config: Config, screen: Screen, parts: Part[], goOn: (
   const sandbox = await startSandboxPart(dir, log, screen, parts);
   goOn();
 
-  const key = await loadOrCreateKey(config.encryptionKeyFile ?? dir.key);
+  const key = await openKey(config, dir);
   const outbound = createOutbound(outboundRules(config, sandbox));
   const open = async (role: DatabaseRole) => {
     const db = await openDatabase({ url: databaseUrl, role });
@@ -153,6 +154,18 @@ async function startSandboxPart(dir: DataDir, log: Logger, screen: Screen, parts
   const detail = `a cluster to try things on, account "${sandboxAccount}", kubeconfig: ${shown(dir.kubeconfig)}`;
   screen.part('Sandbox', detail, performance.now() - began);
   return sandbox;
+}
+
+/** The key-encryption key; made on the first start only, because another one cannot read what is stored. */
+async function openKey(config: Config, dir: DataDir): Promise<Uint8Array> {
+  const file = config.encryptionKeyFile ?? dir.key;
+  if (existsSync(dir.adminFile) && !existsSync(file)) {
+    throw new Remedy(
+      `The key-encryption key ${file} is missing; without it the stored cluster credentials cannot be read.\n` +
+        `Put it back from your backup. To begin with nothing instead, move ${dir.path} away.`,
+    );
+  }
+  return loadOrCreateKey(file);
 }
 
 /** What the operator allows, and the sandbox's own port. */
