@@ -1,6 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import { createEventHub } from '@cdaas/control-plane/events.ts';
 import { createSigningKeys } from '@cdaas/control-plane/signing-keys.ts';
+import type { FastifyInstance } from 'fastify';
 import { buildApp } from './app.ts';
 import type { ApiDeps } from './deps.ts';
 import { createMetrics, listenMetrics } from './plugins/metrics.ts';
@@ -39,7 +40,7 @@ export async function startApi(
   };
   try {
     await app.listen({ host, port });
-    closing.push(() => drain(app.close(), () => app.server.closeAllConnections(), drainSeconds));
+    closing.push(() => drain(app, drainSeconds));
     let metricsAt: number | null = null;
     if (metricsPort !== null) {
       const server = await listenMetrics(metrics, metricsHost, metricsPort);
@@ -56,11 +57,13 @@ export async function startApi(
   }
 }
 
-/** Waits for requests in flight, but not for ever. */
-async function drain(closed: PromiseLike<unknown>, force: () => void, seconds: number): Promise<void> {
-  const timer = setTimeout(force, seconds * 1000);
-  await closed;
-  clearTimeout(timer);
+/** Waits for requests in flight, but not for ever; connections that have none are closed as they become idle. */
+async function drain(app: FastifyInstance, seconds: number): Promise<void> {
+  const idle = setInterval(() => app.server.closeIdleConnections(), 50);
+  const late = setTimeout(() => app.server.closeAllConnections(), seconds * 1000);
+  await app.close();
+  clearInterval(idle);
+  clearTimeout(late);
 }
 
 function portOf(address: AddressInfo | string | null): number {

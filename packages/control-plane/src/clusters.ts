@@ -51,7 +51,7 @@ export async function registerCluster(ctx: CallerContext, input: RegisterCluster
   const id = newId(ctx.clock.now());
   const { organisationId, tenantId } = ctx.scope;
   const at = { table: 'cluster', row: id, field: 'credential' };
-  const credential = Uint8Array.from(await ctx.vault.encryptJson(organisationId, at, access.credential));
+  const credential = await ctx.vault.encryptJson(organisationId, at, access.credential);
   try {
     return await scoped(ctx.db, ctx.scope, (tx) =>
       tx.cluster.create({

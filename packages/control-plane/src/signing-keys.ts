@@ -32,7 +32,7 @@ export function createSigningKeys({ db, vault }: { db: Database; vault: Vault })
   const imported = new Map<string, Promise<CryptoKey>>();
 
   async function load(maxAgeMs: number): Promise<Loaded> {
-    const now = Date.now();
+    const now = performance.now();
     if (loaded !== undefined && now - loaded.at < maxAgeMs) return loaded;
     const rows = await db.prisma.signingKey.findMany({
       where: { retiredAt: null, algorithm },
@@ -52,7 +52,7 @@ export function createSigningKeys({ db, vault }: { db: Database; vault: Vault })
     const publicJwk = PublicJwk.parse(await exportJWK(pair.publicKey));
     const kid = await calculateJwkThumbprint(publicJwk);
     const privateJwk = new TextEncoder().encode(JSON.stringify(await exportJWK(pair.privateKey)));
-    const wrappedPrivateJwk = Uint8Array.from(vault.wrap(`signing_key/${kid}`, privateJwk));
+    const wrappedPrivateJwk = vault.wrap(`signing_key/${kid}`, privateJwk);
     await db.prisma.signingKey.create({ data: { kid, algorithm, publicJwk, wrappedPrivateJwk } });
     loaded = undefined;
   }

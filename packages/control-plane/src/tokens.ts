@@ -111,7 +111,7 @@ export async function verifyToken({ db, signingKeys, issuer }: TokenDeps, token:
       expiresAt: new Date(payload.exp * 1000),
     };
   } catch (error) {
-    if (error instanceof errors.JOSEError || error instanceof TypeError) return null;
+    if (error instanceof errors.JOSEError) return null;
     throw error;
   }
 }
