@@ -1,4 +1,4 @@
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { createEventHub } from '@cdaas/control-plane/events.ts';
 import { createSigningKeys } from '@cdaas/control-plane/signing-keys.ts';
 import type { FastifyInstance } from 'fastify';
@@ -38,9 +38,14 @@ export async function startApi(
   const close = async () => {
     for (const stop of closing) await stop();
   };
+  const sockets = new Set<Socket>();
+  app.server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
   try {
     await app.listen({ host, port });
-    closing.push(() => drain(app, drainSeconds));
+    closing.push(() => drain(app, sockets, drainSeconds));
     let metricsAt: number | null = null;
     if (metricsPort !== null) {
       const server = await listenMetrics(metrics, metricsHost, metricsPort);
@@ -57,9 +62,15 @@ export async function startApi(
   }
 }
 
-/** Waits for requests in flight, but not for ever; connections that have none are closed as they become idle. */
-async function drain(app: FastifyInstance, seconds: number): Promise<void> {
-  const idle = setInterval(() => app.server.closeIdleConnections(), 50);
+/**
+ * Waits for requests in flight, but not for ever; connections that have none are closed as they become idle. One that a
+ * client opened ahead of a request it never sent is not idle to node, so it is told by having sent nothing.
+ */
+async function drain(app: FastifyInstance, sockets: Iterable<Socket>, seconds: number): Promise<void> {
+  const idle = setInterval(() => {
+    app.server.closeIdleConnections();
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+  }, 50);
   const late = setTimeout(() => app.server.closeAllConnections(), seconds * 1000);
   await app.close();
   clearInterval(idle);
