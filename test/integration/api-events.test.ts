@@ -4,7 +4,7 @@ import { type IncomingMessage, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
 import { scoped } from '@cdaas/control-plane/db.ts';
-import { followEvents } from '@cdaas/control-plane/events.ts';
+import { type EventHub, type EventsRead, followEvents } from '@cdaas/control-plane/events.ts';
 import { appendNews } from '@cdaas/control-plane/news.ts';
 import { type Caller, createTestTenant, insertCluster, openTestApi, shopFile } from '../support/api.ts';
 
@@ -178,6 +178,34 @@ test('a stream ends when its holder may no longer see it', async () => {
   }
   assert.deepEqual(kinds.slice(0, 2), [1, 2]);
   assert.ok(kinds.includes(null), 'silence is filled with comments');
+});
+
+test('a page that is older than the news does not put its reader to sleep', async () => {
+  const scope = { organisationId: '', tenantId: '' };
+  const event = (number: number) => ({
+    number,
+    deploymentId: null,
+    type: 'note',
+    data: {},
+    message: null,
+    at: new Date(0),
+  });
+  const pages: EventsRead[] = [
+    { events: [event(1)], last: 1, final: false },
+    { events: [event(2)], last: 2, final: true },
+  ];
+  // A hub that knows of event 2 already when it answers with a page that was read before.
+  const hub: EventHub = {
+    watch: () => ({ isAhead: ({ cursor }) => cursor < 2, stop() {} }),
+    read: async () => pages.shift() ?? assert.fail('read once too often'),
+    closing: new AbortController().signal,
+    async close() {},
+  };
+  const numbers: (number | undefined)[] = [];
+  const { signal } = new AbortController();
+  const follow = { pipelineId: '', after: 0, signal, stillAllowed: async () => true, idleMs: 200 };
+  for await (const next of followEvents({ scope }, hub, follow)) numbers.push(next?.number);
+  assert.deepEqual(numbers, [1, 2]);
 });
 
 test('a client that goes away is forgotten', async () => {

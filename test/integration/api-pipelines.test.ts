@@ -362,6 +362,22 @@ test('a cancel is taken once, changes nothing again, and is refused when nothing
   assert.equal(events.at(-1)?.type, 'cancelRequested');
   assert.equal(events.at(-1)?.deploymentId, null);
   assert.ok(api.wakes.includes(`pipeline ${pipelineId}`));
+
+  // The worker has folded it; from now on asking again adds nothing.
+  const { state } = await scoped(api.worker, tenant, (tx) =>
+    tx.pipeline.findUniqueOrThrow({ where: { id: pipelineId } }),
+  );
+  const folded = { ...(state as object), cancelledBy: 'Deployments Full Access' };
+  const data = { state: folded };
+  await scoped(api.worker, tenant, (tx) =>
+    tx.pipeline.update({ where: { id: pipelineId }, data, select: { id: true } }),
+  );
+  assert.equal((await cancel()).status, 202);
+  assert.equal((await eventsOf(tenant, pipelineId)).length, events.length);
+  await scoped(api.worker, tenant, (tx) =>
+    tx.pipeline.update({ where: { id: pipelineId }, data: { status: 'CANCELLED' }, select: { id: true } }),
+  );
+  assert.deepEqual(codesOf(await cancel()), ['deployment.final']);
 });
 
 test('old clients that send a content type without a body are served', async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { scoped } from '@cdaas/control-plane/db.ts';
-import { createLocalJWKSet, decodeProtectedHeader, jwtVerify } from 'jose';
+import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, jwtVerify, SignJWT } from 'jose';
 import { codesOf, createTestTenant, openTestApi } from '../support/api.ts';
 
 after(() => api.close());
@@ -90,6 +90,27 @@ test('a token that is missing, malformed, signed by another or altered is answer
   }
 });
 
+test('a token for another audience, of another issuer or past its time is refused, though our key signed it', async () => {
+  const { kid, key } = await api.deps.signingKeys.current();
+  const claims = decodeJwt(tenant.admin.token);
+  const own = { iss: 'http://127.0.0.1:8080', aud: 'http://127.0.0.1:8080' };
+  const now = Math.floor(api.db.clock.now().getTime() / 1000);
+  const cases: [object, number][] = [
+    [{}, 200],
+    [{ aud: 'https://elsewhere.example.org' }, 401],
+    [{ iss: 'https://elsewhere.example.org' }, 401],
+    [{ exp: now - 60 }, 401],
+    [{ nbf: now + 60 }, 401],
+    [{ jti: undefined }, 401],
+    [{ 'https://cloud.armory.io/principal': { orgId: tenant.organisationId } }, 401],
+  ];
+  for (const [change, status] of cases) {
+    const jwt = new SignJWT({ ...claims, ...own, ...change }).setProtectedHeader({ alg: 'EdDSA', kid });
+    const answer = await api.call({ token: await jwt.sign(key) }, 'GET', '/pipelines');
+    assert.equal(answer.status, status, JSON.stringify(change));
+  }
+});
+
 test('a disabled credential is refused at once, though its token still runs', async () => {
   const other = await createTestTenant(api, 'short-lived');
   assert.equal((await api.call(other.admin, 'GET', '/pipelines')).status, 200);
@@ -112,6 +133,20 @@ test('a role taken away takes its permissions with it at once', async () => {
   const answer = await api.call(other.admin, 'GET', '/pipelines');
   assert.equal(answer.status, 403);
   assert.deepEqual(codesOf(answer), ['auth.forbidden']);
+});
+
+test('a role that belongs to another tenant gives nothing in this one', async () => {
+  const other = await createTestTenant(api, 'two-tenants');
+  const { organisationId, otherTenantId } = other;
+  await scoped(api.db, other, async (tx) => {
+    const credentialId = other.credential.id;
+    await tx.clientCredentialRole.deleteMany({ where: { credentialId } });
+    const role = await tx.role.create({ data: { organisationId, tenantId: otherTenantId, name: 'elsewhere' } });
+    const grant = { type: 'api', resource: 'tenant', permission: 'full' };
+    await tx.grant.create({ data: { organisationId, roleId: role.id, ...grant } });
+    await tx.clientCredentialRole.create({ data: { organisationId, credentialId, roleId: role.id } });
+  });
+  assert.equal((await api.call(other.admin, 'GET', '/pipelines')).status, 403);
 });
 
 test('secrets are kept as hashes, signing keys wrapped', async () => {
