@@ -202,8 +202,15 @@ test('a page that is older than the news does not put its reader to sleep', asyn
     async close() {},
   };
   const numbers: (number | undefined)[] = [];
-  const { signal } = new AbortController();
-  const follow = { pipelineId: '', after: 0, signal, stillAllowed: async () => true, idleMs: 200 };
+  const signal = AbortSignal.timeout(2_000);
+  const follow = {
+    pipelineId: '',
+    after: 0,
+    signal,
+    stillAllowed: async () => true,
+    idleMs: 3_600_000,
+    recheckMs: 3_600_000,
+  };
   for await (const next of followEvents({ scope }, hub, follow)) numbers.push(next?.number);
   assert.deepEqual(numbers, [1, 2]);
 });
