@@ -1,9 +1,9 @@
-import { createEngine } from '@cdaas/control-plane/advance-deployment.ts';
 import { advancePipeline } from '@cdaas/control-plane/advance-pipeline.ts';
 import { createClusterLoader } from '@cdaas/control-plane/cluster-access.ts';
 import { type Database, instanceId } from '@cdaas/control-plane/db.ts';
 import { createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts';
 import type { Vault } from '@cdaas/control-plane/encryption.ts';
+import { createEngine } from '@cdaas/control-plane/engine.ts';
 import type { Outbound } from '@cdaas/control-plane/outbound.ts';
 import { holdWorkerLock } from '@cdaas/control-plane/ownership.ts';
 import type { WakeQueue } from '@cdaas/control-plane/queue.ts';

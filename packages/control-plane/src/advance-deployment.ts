@@ -1,10 +1,7 @@
 import { decideDeployment } from '@cdaas/pipeline/deployment-machine.ts';
-import type { DeploymentEvent, DeploymentState, Slot } from '@cdaas/pipeline/deployment-state.ts';
-import { isFinal } from '@cdaas/pipeline/deployment-state.ts';
-import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
+import { type DeploymentEvent, type DeploymentState, isFinal } from '@cdaas/pipeline/deployment-state.ts';
 import { narrate } from '@cdaas/pipeline/narrate.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
-import { refOf } from '@cdaas/pipeline/render.ts';
 import type { Logger } from 'pino';
 import { claimsOf } from './claims.ts';
 import type { Clock } from './context.ts';
@@ -12,8 +9,9 @@ import { type Database, scoped } from './db.ts';
 import { type Original, performEffect } from './drivers/effects.ts';
 import type { KubeClients } from './drivers/kube-clients.ts';
 import type { Vault } from './encryption.ts';
+import { ownedChanges, previousForm } from './owned-objects.ts';
 import { type DrivenDeployment, loadOwned, type StoredEvent } from './ownership.ts';
-import type { Committer, OwnedChange, Transition } from './transitions.ts';
+import type { Committer, RefusedClaim, Transition } from './transitions.ts';
 import type { Watches } from './watches.ts';
 
 /**
@@ -27,17 +25,7 @@ import type { Watches } from './watches.ts';
  * the effect in flight as lost, so that the cluster is read before anything is sent again.
  */
 
-export type Engine = {
-  /** Begins to drive a row that was just claimed. */
-  own(row: DrivenDeployment): void;
-  /** There is news for a deployment that this worker owns. */
-  wake(deploymentId: string): void;
-  owns(deploymentId: string): boolean;
-  /** Stops driving; effects in flight are let finish, nothing new is sent. */
-  close(): Promise<void>;
-};
-
-export type EngineDeps = {
+export type DriveDeps = {
   db: Database;
   committer: Committer;
   clients: KubeClients;
@@ -52,10 +40,9 @@ export type EngineDeps = {
 
 /** A wait longer than this releases the row: the sweep takes it up again when its time comes. */
 const longWaitMs = 60_000;
-/** How long after a failure of its own a worker tries to drive a deployment again. */
-const retryAfterMs = 1_000;
 
-type Drive = {
+/** One deployment in the hands of its owner. */
+export type Drive = {
   row: Omit<DrivenDeployment, 'state' | 'news' | 'plan'>;
   /** False once the row was let go: done, or a long wait. */
   owned: boolean;
@@ -73,82 +60,8 @@ type Drive = {
 
 type Own = { event: DeploymentEvent; originals?: Original[] };
 
-export function createEngine(deps: EngineDeps): Engine {
-  type Entry = { drive: Drive | null; done: Promise<void>; pokedEarly: boolean };
-  const drives = new Map<string, Entry>();
-  const stopPauses = new Set<() => void>();
-  let closing = false;
-
-  const own = (row: DrivenDeployment): void => {
-    if (closing) return;
-    const known = drives.get(row.id);
-    if (known) {
-      wake(row.id);
-      return;
-    }
-    const entry: Entry = { drive: null, done: Promise.resolve(), pokedEarly: false };
-    drives.set(row.id, entry);
-    entry.done = keepDriving(row, entry).finally(() => drives.delete(row.id));
-  };
-
-  /** Drives until the row is let go. What fails here (Postgres away, a bug) is tried again from what is stored. */
-  const keepDriving = async (claimed: DrivenDeployment, entry: Entry): Promise<void> => {
-    const { id, pipelineId, organisationId } = claimed;
-    const log = deps.log.child({ deploymentId: id, pipelineId, organisationId });
-    let row: DrivenDeployment | undefined = claimed;
-    while (row && !closing) {
-      try {
-        entry.drive = await open(deps, row, log);
-        entry.drive.poked = entry.pokedEarly;
-        return await run(deps, entry.drive, () => closing);
-      } catch (err) {
-        log.error({ err }, 'driving a deployment failed');
-      }
-      entry.drive = null;
-      await pause(retryAfterMs);
-      row = await loadOwned(deps.db, deps.workerId, [id]).then(
-        ([stored]) => stored,
-        () => row,
-      );
-    }
-  };
-
-  const pause = (ms: number) =>
-    new Promise<void>((resolve) => {
-      const timer = setTimeout(done, ms);
-      function done() {
-        clearTimeout(timer);
-        stopPauses.delete(done);
-        resolve();
-      }
-      stopPauses.add(done);
-    });
-
-  const wake = (id: string): void => {
-    const entry = drives.get(id);
-    if (!entry) return;
-    if (!entry.drive) {
-      entry.pokedEarly = true;
-      return;
-    }
-    entry.drive.poked = true;
-    entry.drive.poke();
-  };
-
-  return {
-    own,
-    wake,
-    owns: (id) => drives.has(id),
-    async close() {
-      closing = true;
-      for (const { drive } of drives.values()) drive?.poke();
-      for (const stop of stopPauses) stop();
-      await Promise.all([...drives.values()].map(({ done }) => done));
-    },
-  };
-}
-
-async function open(deps: EngineDeps, row: DrivenDeployment, log: Logger): Promise<Drive> {
+/** Reads what driving a claimed row takes: its plan and its cluster. */
+export async function openDrive(deps: DriveDeps, row: DrivenDeployment, log: Logger): Promise<Drive> {
   const { state, news, plan: sealed, ...rest } = row;
   const at = { table: 'deployment', row: row.id, field: 'plan' };
   const plan = (await deps.vault.decryptJson(row.organisationId, at, sealed)) as DeploymentPlan;
@@ -170,7 +83,8 @@ async function open(deps: EngineDeps, row: DrivenDeployment, log: Logger): Promi
   };
 }
 
-async function run(deps: EngineDeps, drive: Drive, closing: () => boolean): Promise<void> {
+/** Drives until the row is let go: final, a long wait, taken over, or `closing`. @throws what Postgres throws */
+export async function driveOn(deps: DriveDeps, drive: Drive, closing: () => boolean): Promise<void> {
   const now = () => deps.clock.now();
   let own: Own[] = openingEvents(drive, now());
   for (;;) {
@@ -229,24 +143,30 @@ function sleep(drive: Drive, ms: number): Promise<void> {
  * Folds news and our own events in this order, decides, and commits it all as one transition. False: the row is no
  * longer ours.
  */
-async function commit(deps: EngineDeps, drive: Drive, own: Own[]): Promise<boolean> {
+async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolean> {
+  let refused: DeploymentEvent | null = null;
   for (;;) {
     let state = drive.state;
+    const events: Transition['events'] = [];
+    const originals: Original[] = [];
+    const tell = (event: DeploymentEvent) => {
+      const before = state;
+      state = decideDeployment(state, event).state;
+      const { type, at, ...data } = event;
+      if (isTold(before, event, state))
+        events.push({ type, data, at: new Date(at), message: narrate(before, event, state) });
+    };
+    // A run whose objects are in use never began: what would have begun it is news to a final state.
+    if (refused !== null) tell(refused);
     for (const { type, data, at } of drive.news) {
       const event = { ...(data as object), type, at: at.toISOString() } as DeploymentEvent;
       state = decideDeployment(state, event).state;
     }
-    const events: Transition['events'] = [];
-    const originals: Original[] = [];
     for (const { event, originals: saved } of own) {
       // A commit whose answer was lost had its effect: its outcome is folded already and is not told twice.
-      if ('key' in event && event.type !== 'claimRefused' && state.effect?.key !== event.key) continue;
-      const before = state;
-      state = decideDeployment(state, event).state;
-      if (saved && before.at === 'P.survey') originals.push(...saved);
-      const { type, at, ...data } = event;
-      if (!isTold(before, event, state)) continue;
-      events.push({ type, data, at: new Date(at), message: narrate(before, event, state) });
+      if ('key' in event && state.effect?.key !== event.key) continue;
+      if (saved && state.at === 'P.survey') originals.push(...saved);
+      tell(event);
     }
     const release = isLongWait(state, deps.clock.now());
     const outcome = await deps.committer.commit({
@@ -262,9 +182,9 @@ async function commit(deps: EngineDeps, drive: Drive, own: Own[]): Promise<boole
       ...(state.completedAt === null ? {} : { completedAt: new Date(state.completedAt) }),
       release,
       events,
-      owned: await ownedChanges(deps, drive, state, originals),
+      owned: await ownedChanges(deps.vault, drive.row.organisationId, drive.state, state, originals),
       ...(drive.state.startedAt === null && state.startedAt !== null
-        ? { claims: claimsOf(drive.plan, drive.cluster.uid) }
+        ? { claims: isFinal(state.status) ? [] : claimsOf(drive.plan, drive.cluster.uid) }
         : {}),
       freeClaims: isFinal(state.status),
     });
@@ -277,16 +197,8 @@ async function commit(deps: EngineDeps, drive: Drive, own: Own[]): Promise<boole
       return true;
     }
     if (outcome.refusedClaim) {
-      own = [
-        {
-          event: {
-            type: 'claimRefused',
-            at: deps.clock.now().toISOString(),
-            key: '',
-            message: claimWords(outcome.refusedClaim),
-          },
-        },
-      ];
+      const at = deps.clock.now();
+      refused = { type: 'claimRefused', at: at.toISOString(), key: '', message: claimWords(outcome.refusedClaim) };
       continue;
     }
     if (!(await reload(deps, drive))) return false;
@@ -296,7 +208,10 @@ async function commit(deps: EngineDeps, drive: Drive, own: Own[]): Promise<boole
 /** A timer that found nothing to do is no event worth keeping. */
 function isTold(before: DeploymentState, event: DeploymentEvent, after: DeploymentState): boolean {
   return (
-    event.type !== 'due' || before.at !== after.at || before.effect !== after.effect || before.status !== after.status
+    event.type !== 'due' ||
+    before.at !== after.at ||
+    before.effect?.key !== after.effect?.key ||
+    before.status !== after.status
   );
 }
 
@@ -306,7 +221,7 @@ function isLongWait(state: DeploymentState, now: Date): boolean {
 }
 
 /** Takes the row as it is stored now, with the news in it. False: it belongs to somebody else. */
-async function reload(deps: EngineDeps, drive: Drive): Promise<boolean> {
+async function reload(deps: DriveDeps, drive: Drive): Promise<boolean> {
   const [row] = await loadOwned(deps.db, deps.workerId, [drive.row.id]);
   if (!row) {
     drive.log.info('another worker took this deployment over');
@@ -319,12 +234,12 @@ async function reload(deps: EngineDeps, drive: Drive): Promise<boolean> {
   return true;
 }
 
-async function perform(deps: EngineDeps, drive: Drive): Promise<Own | null> {
+async function perform(deps: DriveDeps, drive: Drive): Promise<Own | null> {
   const { row, state, plan } = drive;
   const effect = state.effect;
   if (effect === null) return null;
   const now = () => deps.clock.now();
-  const client = await deps.clients.get({ ...row, clusterId: row.clusterId });
+  const client = await deps.clients.get(row);
   if (!client) {
     const message = 'the cluster is no longer registered';
     return { event: { type: 'unreachable', at: now().toISOString(), key: effect.key, message } };
@@ -338,54 +253,21 @@ async function perform(deps: EngineDeps, drive: Drive): Promise<Own | null> {
     instance: deps.instance,
     meshConfirmation: drive.cluster.meshConfirmation,
     finalAmong: (ids) => finalAmong(deps.db, ids),
-    previousForm: (slot) => previousForm(deps, drive, slot),
+    previousForm: (slot) => previousForm(deps.db, deps.vault, row.organisationId, row.id, slot),
     now,
   });
   if (performed.kind === 'superseded') {
     drive.log.warn({ effect: effect.key }, 'a later transition wrote the object: this worker is late and stops');
     return null;
   }
+  if (performed.event.type === 'refused' && performed.event.status === 401) deps.clients.invalidate(row);
   return performed;
 }
 
-function claimWords(refused: {
-  kind: string;
-  namespace: string;
-  name: string;
-  sameTenant: boolean;
-  deploymentId: string | null;
-}): string {
+function claimWords(refused: RefusedClaim): string {
   const owner =
     refused.sameTenant && refused.deploymentId !== null ? `deployment ${refused.deploymentId}` : 'another owner';
   return `${refused.kind} ${refused.namespace}/${refused.name} is in use by ${owner}; wait until that is over`;
-}
-
-/** What this transition adds to the list of objects that the run created or will change, with their saved forms. */
-async function ownedChanges(
-  deps: EngineDeps,
-  drive: Drive,
-  state: DeploymentState,
-  originals: Original[],
-): Promise<OwnedChange[]> {
-  const changes: OwnedChange[] = [];
-  const { organisationId, id } = drive.row;
-  for (const { slot, object } of originals) {
-    const at = { table: 'owned_object', row: `${id}/${slot}`, field: 'previous' };
-    const previous = await deps.vault.encryptJson(organisationId, at, object);
-    changes.push({ ...ownedRow(state, slot), action: 'changed', previous });
-  }
-  for (const [slot, tracked] of Object.entries(state.objects) as [Slot, DeploymentState['objects'][Slot]][]) {
-    const before = drive.state.objects[slot];
-    if (tracked?.made !== 'created' || before?.made === 'created') continue;
-    const { uid, resourceVersion } = tracked;
-    changes.push({ ...ownedRow(state, slot), action: 'created', uid, resourceVersion });
-  }
-  return changes;
-}
-
-function ownedRow(state: DeploymentState, slot: Slot) {
-  const { apiVersion, kind, namespace, name } = refOf(state, slot);
-  return { slot, apiVersion, kind, namespace: namespace ?? null, name };
 }
 
 async function finalAmong(db: Database, ids: string[]): Promise<ReadonlySet<string>> {
@@ -393,12 +275,4 @@ async function finalAmong(db: Database, ids: string[]): Promise<ReadonlySet<stri
   if (uuids.length === 0) return new Set();
   const rows = await db.prisma.deployment.findMany({ where: { id: { in: uuids }, done: true }, select: { id: true } });
   return new Set(rows.map(({ id }) => id));
-}
-
-async function previousForm(deps: EngineDeps, drive: Drive, slot: string): Promise<KubernetesObject | undefined> {
-  const { id, organisationId } = drive.row;
-  const row = await deps.db.prisma.ownedObject.findUnique({ where: { deploymentId_slot: { deploymentId: id, slot } } });
-  if (!row?.previous) return undefined;
-  const at = { table: 'owned_object', row: `${id}/${slot}`, field: 'previous' };
-  return (await deps.vault.decryptJson(organisationId, at, row.previous)) as KubernetesObject;
 }

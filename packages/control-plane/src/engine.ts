@@ -1,0 +1,91 @@
+import { type Drive, type DriveDeps, driveOn, openDrive } from './advance-deployment.ts';
+import { type DrivenDeployment, loadOwned } from './ownership.ts';
+
+/** Keeps one loop (advance-deployment.ts) for each deployment that this worker owns. */
+export type Engine = {
+  /** Begins to drive a row that was just claimed. */
+  own(row: DrivenDeployment): void;
+  /** There is news for a deployment that this worker owns. */
+  wake(deploymentId: string): void;
+  owns(deploymentId: string): boolean;
+  /** Stops driving; effects in flight are let finish, nothing new is sent. */
+  close(): Promise<void>;
+};
+
+/** How long after a failure of its own a worker tries to drive a deployment again. */
+const retryAfterMs = 1_000;
+
+export function createEngine(deps: DriveDeps): Engine {
+  type Entry = { drive: Drive | null; done: Promise<void>; pokedEarly: boolean };
+  const drives = new Map<string, Entry>();
+  const stopPauses = new Set<() => void>();
+  let closing = false;
+
+  const own = (row: DrivenDeployment): void => {
+    if (closing) return;
+    const known = drives.get(row.id);
+    if (known) {
+      wake(row.id);
+      return;
+    }
+    const entry: Entry = { drive: null, done: Promise.resolve(), pokedEarly: false };
+    drives.set(row.id, entry);
+    entry.done = keepDriving(row, entry).finally(() => drives.delete(row.id));
+  };
+
+  /** Drives until the row is let go. What fails here (Postgres away, a bug) is tried again from what is stored. */
+  const keepDriving = async (claimed: DrivenDeployment, entry: Entry): Promise<void> => {
+    const { id, pipelineId, organisationId } = claimed;
+    const log = deps.log.child({ deploymentId: id, pipelineId, organisationId });
+    let row: DrivenDeployment | undefined = claimed;
+    while (row && !closing) {
+      try {
+        entry.drive = await openDrive(deps, row, log);
+        entry.drive.poked = entry.pokedEarly;
+        return await driveOn(deps, entry.drive, () => closing);
+      } catch (err) {
+        log.error({ err }, 'driving a deployment failed');
+      }
+      entry.drive = null;
+      await pause(retryAfterMs);
+      row = await loadOwned(deps.db, deps.workerId, [id]).then(
+        ([stored]) => stored,
+        () => row,
+      );
+    }
+  };
+
+  const pause = (ms: number) =>
+    new Promise<void>((resolve) => {
+      const timer = setTimeout(done, ms);
+      function done() {
+        clearTimeout(timer);
+        stopPauses.delete(done);
+        resolve();
+      }
+      stopPauses.add(done);
+    });
+
+  const wake = (id: string): void => {
+    const entry = drives.get(id);
+    if (!entry) return;
+    if (!entry.drive) {
+      entry.pokedEarly = true;
+      return;
+    }
+    entry.drive.poked = true;
+    entry.drive.poke();
+  };
+
+  return {
+    own,
+    wake,
+    owns: (id) => drives.has(id),
+    async close() {
+      closing = true;
+      for (const { drive } of drives.values()) drive?.poke();
+      for (const stop of stopPauses) stop();
+      await Promise.all([...drives.values()].map(({ done }) => done));
+    },
+  };
+}
