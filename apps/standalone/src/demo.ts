@@ -49,7 +49,7 @@ export async function runDemo(deps: DemoDeps): Promise<boolean> {
   const { dir, screen } = deps;
   const state = readState(dir);
   if (state.v1 !== undefined) {
-    screen.line('The demo was interrupted; what it had begun went on by itself. Here is the rest.');
+    screen.line('The demo was interrupted. What it had begun goes on where it was.');
     screen.line();
   }
   const began = performance.now();
@@ -74,7 +74,6 @@ export async function runDemo(deps: DemoDeps): Promise<boolean> {
 
 async function show(deps: DemoDeps, state: DemoState, version: Version): Promise<boolean> {
   const { api, dir, screen, signal } = deps;
-  const began = performance.now();
   let pipelineId = state[version];
   if (pipelineId === undefined) {
     const text = readFileSync(fileURLToPath(new URL(`../../../${files[version]}`, import.meta.url)), 'utf8');
@@ -90,7 +89,7 @@ async function show(deps: DemoDeps, state: DemoState, version: Version): Promise
     screen.line(`  ended ${earlier} already (pipeline ${pipelineId})`);
     return earlier === 'SUCCEEDED';
   }
-  await tell(deps, pipelineId, began);
+  await tell(deps, pipelineId);
   if (signal.aborted) return false;
   const { status, steps } = await api.pipeline(pipelineId);
   screen.line(await sampleLine(deps.traffic, screen));
@@ -104,22 +103,32 @@ async function show(deps: DemoDeps, state: DemoState, version: Version): Promise
 /** After so long without news it is said what the run waits for. */
 const quietMs = 900;
 
-/** Prints the pipeline's events as they come, and a sample of the traffic whenever the mesh has taken other weights. */
-async function tell({ api, traffic, screen, signal }: DemoDeps, pipelineId: string, began: number): Promise<void> {
+/**
+ * Prints the pipeline's events as they come, with the seconds since its first, and a sample of the traffic whenever the
+ * mesh has taken other weights. What happened before this began (in an interrupted demo) is told without a sample.
+ */
+async function tell({ api, traffic, screen, signal }: DemoDeps, pipelineId: string): Promise<void> {
   const [deploymentId = ''] = (await api.pipeline(pipelineId)).steps.map(({ deployment }) => deployment.id);
-  const say = (text: string) => screen.line(`  ${screen.paint('dim', seconds(began).padStart(6))}  ${text}`);
+  const watchedSince = Date.now();
+  let firstAt: number | undefined;
+  const say = (at: number, text: string) => {
+    firstAt ??= at;
+    screen.line(`  ${screen.paint('dim', `${((at - firstAt) / 1000).toFixed(1)} s`.padStart(6))}  ${text}`);
+  };
   const tellWhy = async () => {
     const { waitingFor } = await api.deployment(deploymentId);
-    if (waitingFor !== null) say(screen.paint('dim', `waits for ${waitingFor}`));
+    const reason = waitingFor?.replace(/ (at|until) \d{4}-\S+Z$/, '');
+    if (reason) say(Date.now(), screen.paint('dim', `waits for ${reason}`));
   };
   let quiet: NodeJS.Timeout | undefined;
   try {
-    for await (const { message } of api.events(pipelineId, signal)) {
+    for await (const { at, message } of api.events(pipelineId, signal)) {
       clearTimeout(quiet);
-      if (message) say(message);
+      if (message) say(Date.parse(at), message);
       // A sentence of packages/pipeline/src/narrate.ts: the weights are confirmed, so callers must see them. 0 % stands only
       // for a moment, at the beginning and at the end.
-      if (message && /^The mesh took [1-9]/.test(message)) screen.line(await sampleLine(traffic, screen));
+      const isNew = Date.parse(at) >= watchedSince;
+      if (isNew && message && /^The mesh took [1-9]/.test(message)) screen.line(await sampleLine(traffic, screen));
       quiet = setTimeout(() => tellWhy().catch(() => undefined), quietMs);
     }
   } catch (error) {

@@ -1,0 +1,23 @@
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { newInstallation } from './installation.ts';
+
+const installation = newInstallation();
+after(() => installation.remove());
+
+test('a demo that kill -9 interrupts goes on from the weight that was reached', async () => {
+  const quick = { DRAIN_SECONDS: '1' };
+  const killed = installation.start([], quick);
+  await killed.prints(/The mesh took 25 %/);
+  process.kill(killed.mainPid(), 'SIGKILL');
+  await killed.ended();
+
+  const running = installation.start([], quick);
+  await running.prints(/The demo was interrupted\. What it had begun goes on where it was\./);
+  await running.prints(/Version 2 has all traffic/);
+  const weights = [...running.output().matchAll(/TrafficSplit set: (\d+) %/g)].map(([, weight]) => Number(weight));
+  assert.deepEqual(weights, [10, 25, 50, 75, 100], 'no weight twice, none left out, in order');
+  assert.match(running.output(), /none failed/);
+  running.process.kill('SIGINT');
+  assert.equal(await running.ended(), 0);
+});
