@@ -69,7 +69,8 @@ export async function rollBackDeployment(
   if (isFinal(state.status)) throw finalError(state.status);
   if (state.status === 'ROLLING_BACK') return { id, status: state.status };
   if (!canRollBack(state)) throw finishingError();
-  await tell(ctx, id, { type: 'rollBackRequested', data: { by: ctx.actor.name } }, pastReturn);
+  const message = `${ctx.actor.name} asked for the previous version back`;
+  await tell(ctx, id, { type: 'rollBackRequested', data: { by: ctx.actor.name }, message }, pastReturn);
   return { id, status: state.status };
 }
 
@@ -98,7 +99,8 @@ export async function approveStep(
       hint: `The deployment is ${state.status}.`,
     });
   }
-  await tell(ctx, id, { type: 'approved', data: { ref, by: ctx.actor.name } }, pastReturn);
+  const message = `${ctx.actor.name} approved ${ref}`;
+  await tell(ctx, id, { type: 'approved', data: { ref, by: ctx.actor.name }, message }, pastReturn);
   return { id, status: state.status };
 }
 
@@ -106,7 +108,7 @@ export async function approveStep(
 async function tell(
   ctx: Context,
   deploymentId: string,
-  news: { type: 'approved' | 'rollBackRequested'; data: Record<string, string> },
+  news: { type: 'approved' | 'rollBackRequested'; data: Record<string, string>; message: string },
   unlessStatus: DeploymentStatus[],
 ): Promise<void> {
   const [result] = await appendNews(ctx.db, ctx.scope, [{ deploymentId, unlessStatus, ...news }]);

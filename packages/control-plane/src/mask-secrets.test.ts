@@ -40,3 +40,15 @@ test('inline manifests and files of a start request are both masked', () => {
   assert.ok(!JSON.stringify(shown).includes('planted'));
   assert.equal(shown.application, 'shop');
 });
+
+test('a Secret is found however it is written', () => {
+  const hidden = [
+    'kind: "Secre\\x74"\nstringData: {password: hunter2}',
+    'a: &s {kind: Secret}\n<<: *s\ndata: {password: hunter2}',
+  ];
+  for (const text of hidden) {
+    const shown = maskManifest(text);
+    assert.ok(!shown.includes('hunter2'), shown);
+    assert.ok(shown.includes('password'), shown);
+  }
+});

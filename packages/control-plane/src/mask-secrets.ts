@@ -1,4 +1,4 @@
-import { type Document, isMap, isSeq, type Node, parseAllDocuments } from 'yaml';
+import { parseAllDocuments, stringify } from 'yaml';
 
 /** What stands for a value that must not be shown. */
 export const masked = '(masked)';
@@ -30,32 +30,39 @@ export function maskSecrets(config: Record<string, unknown>): Record<string, unk
   return shown;
 }
 
-/** One manifest text, its Secrets masked; untouched where it has none. */
+/** One manifest text, its Secrets masked; untouched where it has none. What cannot be read is masked whole. */
 export function maskManifest(text: string): string {
-  if (!/secret/i.test(text)) return text;
-  const documents = parseAllDocuments(text, { logLevel: 'silent' });
+  // Duplicate keys were refused at the start; looking for them again is quadratic.
+  const documents = parseAllDocuments(text, { logLevel: 'silent', uniqueKeys: false, merge: true });
   if (!Array.isArray(documents)) return text;
   if (documents.some((document) => document.errors.length > 0)) return masked;
-  const found = documents.map((document) => maskNode(document, document.contents));
-  if (!found.some(Boolean)) return text;
-  return documents.map(String).join('---\n');
+  // As values and not as nodes: escapes, anchors and merge keys are resolved, so that none of them hides a Secret. How much
+  // aliases may unfold to was bounded at the start.
+  const values = documents.map((document): unknown => document.toJS({ maxAliasCount: -1 }));
+  const shown = values.map(maskObject);
+  if (shown.every((value, index) => value === values[index])) return text;
+  return shown.map((value) => stringify(value)).join('---\n');
 }
 
-/** Masks a Secret, or the Secrets in a list. @returns whether there was one */
-function maskNode(document: Document, node: Node | null): boolean {
-  if (!isMap(node)) return false;
-  const items = node.get('items', true);
-  if (isSeq(items)) return items.items.map((item) => maskNode(document, item as Node)).some(Boolean);
-  if (node.get('kind') !== 'Secret') return false;
-  for (const field of ['data', 'stringData']) {
-    const values = node.get(field, true);
-    if (isMap(values)) {
-      for (const pair of values.items) pair.value = document.createNode(masked);
-    } else if (values !== undefined) node.set(field, masked);
+/** The same object where it holds no Secret; else a copy with their values masked. */
+function maskObject(value: unknown): unknown {
+  if (!isRecord(value)) return value;
+  if (Array.isArray(value.items)) {
+    const items = value.items.map(maskObject);
+    if (items.some((item, index) => item !== (value.items as unknown[])[index])) return { ...value, items };
   }
-  const annotations = node.getIn(['metadata', 'annotations'], true);
-  if (isMap(annotations)) annotations.delete('kubectl.kubernetes.io/last-applied-configuration');
-  return true;
+  if (value.kind !== 'Secret') return value;
+  const hidden = { ...value };
+  for (const field of ['data', 'stringData']) {
+    if (isRecord(value[field])) {
+      hidden[field] = Object.fromEntries(Object.keys(value[field]).map((key) => [key, masked]));
+    } else if (value[field] !== undefined) hidden[field] = masked;
+  }
+  if (isRecord(value.metadata) && isRecord(value.metadata.annotations)) {
+    const { 'kubectl.kubernetes.io/last-applied-configuration': _applied, ...annotations } = value.metadata.annotations;
+    hidden.metadata = { ...value.metadata, annotations };
+  }
+  return hidden;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
