@@ -192,6 +192,11 @@ test('an object that a running deployment holds is refused, and who holds it is 
       data: [{ clusterUid, namespace: 'shop', kind: 'Service', name: 'web', deploymentId, organisationId, tenantId }],
     }),
   );
+  assert.deepEqual(
+    codesOf(await start(tenant)),
+    ['deployment.conflict'],
+    'of the application itself, before its objects',
+  );
   const mine = await start(tenant, shopFile({ application: 'shop-two' }));
   assert.deepEqual(codesOf(mine), ['object.claimed']);
   assert.equal(mine.status, 409);

@@ -3,7 +3,7 @@ import type { StartAnswer } from '@cdaas/contract/pipelines.ts';
 import { initialState } from '@cdaas/pipeline/deployment-state.ts';
 import { type ParsedFile, parseDeploymentFile } from '@cdaas/pipeline/file/parse.ts';
 import { type ResolvedFile, resolveDeploymentFile } from '@cdaas/pipeline/file/resolve.ts';
-import { decidePipeline, initialPipelineState } from '@cdaas/pipeline/pipeline-machine.ts';
+import { decidePipeline, finalPipelineStatuses, initialPipelineState } from '@cdaas/pipeline/pipeline-machine.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import { claimsOf } from './claims.ts';
 import { checkLimits } from './cluster-limits.ts';
@@ -126,7 +126,16 @@ export async function startPipeline(ctx: CallerContext, input: StartInput): Prom
   if ('running' in result) throw stillRunning();
   if ('blockedBy' in result) throw conflict(ctx, start.pipeline.application, result.blockedBy);
   if ('missingCluster' in result) throw clusterGone(checked.targets, result.missingCluster);
-  throw claimed(ctx, result.refusedClaim);
+  // Whoever starts an application that is in progress meets its objects first; the application is the better reason.
+  const blockedBy = await inProgress(ctx, start.pipeline.application);
+  throw blockedBy === null ? claimed(ctx, result.refusedClaim) : conflict(ctx, start.pipeline.application, blockedBy);
+}
+
+async function inProgress(ctx: CallerContext, application: string): Promise<string | null> {
+  const status = { notIn: [...finalPipelineStatuses, 'QUEUED'] };
+  const where = { tenantId: ctx.scope.tenantId, application, status };
+  const found = await scoped(ctx.db, ctx.scope, (tx) => tx.pipeline.findFirst({ where, select: { id: true } }));
+  return found?.id ?? null;
 }
 
 async function deploymentRow(ctx: CallerContext, { plan, cluster }: Target) {
