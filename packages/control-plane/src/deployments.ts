@@ -16,7 +16,7 @@ export type DeploymentRead = {
   state: DeploymentState;
   startedAt: Date | null;
   completedAt: Date | null;
-  /** What the run created or changed in the cluster, in the order of doing. */
+  /** What the run created or changed in the cluster. */
   objects: { apiVersion: string; kind: string; namespace: string | null; name: string }[];
 };
 

@@ -102,7 +102,7 @@ function viewOf({ id, pipelineId, state, objects, startedAt, completedAt }: Depl
       canary: {
         step: stepsDone(state),
         totalSteps: state.steps.length,
-        setWeight: state.confirmed?.canary ?? state.weights?.canary ?? null,
+        setWeight: shareOf(state),
         steps: state.steps.map((_, index) => stepView(state, index)),
       },
       deployedObjects: objects.map(({ apiVersion, kind, namespace, name }) => ({
@@ -113,6 +113,11 @@ function viewOf({ id, pipelineId, state, objects, startedAt, completedAt }: Depl
       })),
     },
   };
+}
+
+/** Percent of traffic that the new version has; null where none was shifted. */
+function shareOf({ status, confirmed, weights }: DeploymentRead['state']): number | null {
+  return status === 'SUCCEEDED' ? 100 : (confirmed?.canary ?? weights?.canary ?? null);
 }
 
 export function stepsDone(state: DeploymentRead['state']): number {
