@@ -1,0 +1,449 @@
+import { randomUUID } from 'node:crypto';
+import { EventEmitter } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { registerCluster } from '@cdaas/control-plane/clusters.ts';
+import { type Database, openDatabase } from '@cdaas/control-plane/db.ts';
+import { createVault, loadOrCreateKey } from '@cdaas/control-plane/encryption.ts';
+import { listenForEvents } from '@cdaas/control-plane/listen.ts';
+import { bootstrap } from '@cdaas/control-plane/organisations.ts';
+import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
+import { type CallerContext, systemContext } from '@cdaas/control-plane/principals.ts';
+import { openQueue } from '@cdaas/control-plane/queue.ts';
+import { type FileSource, startPipeline } from '@cdaas/control-plane/start.ts';
+import type { DeploymentState, DeploymentStatus } from '@cdaas/pipeline/deployment-state.ts';
+import { isFinal } from '@cdaas/pipeline/deployment-state.ts';
+import { hashKey } from '@cdaas/pipeline/marks.ts';
+import { type Sandbox, startSandbox } from '@cdaas/sandbox/sandbox.ts';
+import type { InterceptedRequest, Verdict } from '@cdaas/sandbox/writes.ts';
+import { startWorker, type Worker } from '@cdaas/worker/worker.ts';
+import { pino } from 'pino';
+import { type ClusterClient, createClusterClient } from './cluster-client.ts';
+import { cloneDatabase } from './database.ts';
+import { type Shop, service, shopYaml } from './deployment-files.ts';
+import { withAdmin } from './postgres.ts';
+import { type Recorder, startRecorder } from './recorder.ts';
+import { spawnWorker, type WorkerProcess } from './worker-process.ts';
+
+/**
+ * Everything that a deployment needs, real: a migrated database of its own, sandbox clusters behind TLS, and workers in
+ * this process or in processes of their own.
+ */
+export type World = {
+  url: string;
+  /** As the worker sees it: the rows of all tenants. */
+  db: Database;
+  /** Every line that the processes of this world logged. */
+  logs: string[];
+  tenant(name: string): Promise<Tenant>;
+  cluster(): Promise<Cluster>;
+  startWorker(): Promise<Worker>;
+  spawnWorker(): Promise<WorkerProcess>;
+  /** The worker process that drives a deployment now. */
+  ownerOf(deploymentId: string): Promise<WorkerProcess | undefined>;
+  /** Shortens waits of the runs in a namespace that start from now on; files cannot ask for less than a minute. */
+  shorten(namespace: string, limits: { readyTimeoutSeconds: number }): Promise<void>;
+  /** A namespace of a cluster, with a tenant that has it registered: where most tests take place. */
+  scene(options?: { tenant?: Tenant; cluster?: Cluster }): Promise<Scene>;
+  close(): Promise<void>;
+};
+
+export type WorldOptions = {
+  /** Workers in this process. */
+  workers?: number;
+  drainSeconds?: number;
+  logLevel?: string;
+};
+
+export type Tenant = {
+  ctx: CallerContext;
+  clientSecret: string;
+  /** Registers a cluster and answers its account. */
+  register(cluster: Cluster, name?: string): Promise<string>;
+  start(source: FileSource): Promise<Run>;
+};
+
+export async function openWorld(name: string, options: WorldOptions = {}): Promise<World> {
+  const clone = await cloneDatabase(name);
+  const folder = mkdtempSync(join(tmpdir(), 'cdaas-world-'));
+  const keyFile = join(folder, 'key');
+  const key = await loadOrCreateKey(keyFile);
+  const logs: string[] = [];
+  const log = pino({ level: options.logLevel ?? 'debug' }, { write: (line) => void logs.push(line) });
+  const allow = 'cluster:127.0.0.1/32:*';
+  const allowed = parseOutboundAllow(allow);
+  if (!allowed.ok) throw new Error('the rule of this support is not readable');
+  const outbound = createOutbound(allowed.rules);
+  const open = async (role: 'cdaas_api' | 'cdaas_worker') => {
+    const db = await openDatabase({ url: clone.url, role });
+    return { db, queue: await openQueue({ databaseUrl: clone.url, role }), vault: createVault(key, db), outbound, log };
+  };
+  const api = await open('cdaas_api');
+  const forWorkers = await open('cdaas_worker');
+  const { db } = forWorkers;
+  await addLimits(clone.url);
+
+  const stirred = new EventEmitter().setMaxListeners(0);
+  const listener = await listenForEvents(db, () => stirred.emit('event'));
+  const workers = await Promise.all(
+    Array.from({ length: options.workers ?? 1 }, () =>
+      startWorker({ ...forWorkers, log: log.child({ process: 'worker' }) }),
+    ),
+  );
+  const processes: WorkerProcess[] = [];
+  const clusters: Cluster[] = [];
+  let count = 0;
+  let main: { tenant: Tenant; cluster: Cluster } | undefined;
+
+  const world: World = {
+    url: clone.url,
+    db,
+    logs,
+
+    async tenant(tenantName) {
+      const names = { organisation: tenantName, tenant: 'main', credential: 'ci' };
+      const made = await bootstrap(api.db, names);
+      const drainSeconds = options.drainSeconds ?? 0;
+      const base = { ...api, clock: api.db.clock, publicUrl: 'http://127.0.0.1:8080', drainSeconds };
+      const ctx = systemContext(base, made, 'ci');
+      return {
+        ctx,
+        clientSecret: made.credential.clientSecret,
+        async register({ sandbox: { server, caData, token } }, account = `account-${++count}`) {
+          await registerCluster(ctx, { name: account, server, caData, token });
+          return account;
+        },
+        start: async (source) => watchRun(world, stirred, (await startPipeline(ctx, { source })).pipelineId),
+      };
+    },
+
+    async cluster() {
+      const cluster = await startCluster(join(folder, `cluster-${++count}`));
+      clusters.push(cluster);
+      return cluster;
+    },
+
+    async startWorker() {
+      const worker = await startWorker({ ...forWorkers, log: log.child({ process: 'worker' }) });
+      workers.push(worker);
+      return worker;
+    },
+
+    async spawnWorker() {
+      const process = await spawnWorker({ databaseUrl: clone.url, keyFile, outboundAllow: allow }, (line) =>
+        logs.push(line),
+      );
+      processes.push(process);
+      return process;
+    },
+
+    async ownerOf(deploymentId) {
+      const row = await db.prisma.deployment.findUnique({ where: { id: deploymentId }, select: { owner: true } });
+      return processes.find(({ workerId }) => workerId === row?.owner);
+    },
+
+    async shorten(namespace, limits) {
+      await withAdmin(clone.url, (admin) =>
+        admin.query('insert into shortened values ($1, $2)', [namespace, JSON.stringify(limits)]),
+      );
+    },
+
+    async scene({ tenant, cluster } = {}) {
+      if (!main) {
+        const [mainTenant, mainCluster] = [await world.tenant('main'), await world.cluster()];
+        main = { tenant: mainTenant, cluster: mainCluster };
+      }
+      const [who, where] = [tenant ?? main.tenant, cluster ?? main.cluster];
+      return openScene(world, who, where, await accountOf(who, where));
+    },
+
+    async close() {
+      for (const cluster of clusters) for (const release of cluster.held) release('drop');
+      await Promise.all([...workers.map((worker) => worker.close()), ...processes.map((process) => process.end())]);
+      for (const cluster of clusters) await cluster.close();
+      await listener.close();
+      await api.queue.close();
+      await forWorkers.queue.close();
+      await api.db.close();
+      await db.close();
+      await clone.drop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+
+  const accounts = new Map<Tenant, Map<Cluster, Promise<string>>>();
+  const accountOf = (tenant: Tenant, cluster: Cluster): Promise<string> => {
+    const known = accounts.get(tenant) ?? new Map<Cluster, Promise<string>>();
+    accounts.set(tenant, known);
+    const account = known.get(cluster) ?? tenant.register(cluster);
+    known.set(cluster, account);
+    return account;
+  };
+  return world;
+}
+
+/** Lets tests shorten what a file can ask for in minutes only: applied as the run is stored, before any worker sees it. */
+async function addLimits(url: string): Promise<void> {
+  await withAdmin(url, (admin) =>
+    admin.query(`
+      create table shortened (namespace text, limits jsonb);
+      create function shorten() returns trigger language plpgsql security definer as $$
+      declare limits jsonb;
+      begin
+        select s.limits into limits from public.shortened s where s.namespace = new.namespace;
+        if limits is not null then
+          new.state := jsonb_set(new.state, '{outline}', (new.state -> 'outline') || limits);
+        end if;
+        return new;
+      end $$;
+      create trigger shorten before insert on deployment for each row execute function shorten()`),
+  );
+}
+
+export type Intercepting = (request: InterceptedRequest, phase: 'before' | 'after') => Promise<Verdict> | Verdict;
+
+/** A sandbox cluster and somebody beside the control plane who can reach it. */
+export type Cluster = {
+  sandbox: Sandbox;
+  client: ClusterClient;
+  /** Answers whatever a test still holds; it has failed by then. */
+  held: Set<(verdict: Verdict) => void>;
+  /** Puts a say into every write of the control plane in a namespace, until the returned function is called. */
+  intercept(namespace: string, handler: Intercepting): () => void;
+  /** Takes the API away, and brings it back at the same address with the same objects. */
+  outage(): Promise<{ over(): Promise<void> }>;
+  close(): Promise<void>;
+};
+
+async function startCluster(dataDir: string): Promise<Cluster> {
+  const handlers = new Map<string, Set<Intercepting>>();
+  const verbs: Record<string, string> = { create: 'POST', update: 'PUT', patch: 'PATCH', delete: 'DELETE' };
+  const start = async () => {
+    const sandbox = await startSandbox({ dataDir });
+    sandbox.faults.readyAfterMs = { min: 10, max: 40 };
+    sandbox.faults.graceMs = 20;
+    sandbox.adaptor.lagMs = 5;
+    sandbox.intercept = async (request, phase) => {
+      if (client?.inFlight.has(`${verbs[request.verb]} ${request.path}`)) return 'continue';
+      const namespace = /\/namespaces\/([^/]+)/.exec(request.path)?.[1] ?? '';
+      for (const handler of handlers.get(namespace) ?? []) {
+        const verdict = await handler(request, phase);
+        if (verdict !== 'continue') return verdict;
+      }
+      return 'continue';
+    };
+    return sandbox;
+  };
+  let client: ClusterClient | undefined;
+  const sandbox = await start();
+  client = createClusterClient(sandbox);
+  const cluster: Cluster = {
+    sandbox,
+    client,
+    held: new Set(),
+    intercept(namespace, handler) {
+      const known = handlers.get(namespace) ?? new Set();
+      handlers.set(namespace, known.add(handler));
+      return () => known.delete(handler);
+    },
+    async outage() {
+      await cluster.sandbox.stop();
+      return {
+        async over() {
+          cluster.sandbox = await start();
+        },
+      };
+    },
+    async close() {
+      cluster.client.close();
+      await cluster.sandbox.stop();
+    },
+  };
+  return cluster;
+}
+
+/** Holds one write of the control plane: `phase` before it is carried out, or after it was and before it is answered. */
+export function holdWrite(
+  { cluster, namespace }: Pick<Scene, 'cluster' | 'namespace'>,
+  matches: (request: InterceptedRequest) => boolean,
+  phase: 'before' | 'after' = 'before',
+): { reached: Promise<InterceptedRequest>; release(verdict?: Verdict): void } {
+  const reached = Promise.withResolvers<InterceptedRequest>();
+  const verdict = Promise.withResolvers<Verdict>();
+  cluster.held.add(verdict.resolve);
+  const stop = cluster.intercept(namespace, (request, when) => {
+    if (when !== phase || !matches(request)) return 'continue';
+    stop();
+    reached.resolve(request);
+    return verdict.promise;
+  });
+  return { reached: reached.promise, release: (answer = 'continue') => verdict.resolve(answer) };
+}
+
+/** A write to the TrafficSplit that asks for a weight of the canary. */
+export function asksForWeight(weight: number): (request: InterceptedRequest) => boolean {
+  return ({ verb, path, body }) => {
+    const backends = (body as { spec?: { backends?: { weight: number }[] } } | undefined)?.spec?.backends;
+    return verb === 'patch' && path.includes('/trafficsplits/') && backends?.[1]?.weight === weight;
+  };
+}
+
+/** A write to a Service that pins its selector to something: `nth` of a run counts from 1. */
+export function pins(service: string, nth: number): (request: InterceptedRequest) => boolean {
+  let count = 0;
+  return ({ verb, path, body }) => {
+    const selector = (body as { spec?: { selector?: Record<string, unknown> } } | undefined)?.spec?.selector;
+    const pin = verb === 'patch' && path.endsWith(`/services/${service}`) && selector?.[hashKey];
+    if (typeof pin === 'string' && Object.keys(selector ?? {}).length === 1) count += 1;
+    else return false;
+    return count === nth;
+  };
+}
+
+export type Seen = {
+  status: DeploymentStatus;
+  pipelineStatus: string;
+  state: DeploymentState;
+  version: number;
+  owner: number | null;
+  events: { number: number; type: string; data: Record<string, unknown>; message: string | null; at: Date }[];
+};
+
+/** A pipeline of one target in progress. */
+export type Run = {
+  pipelineId: string;
+  deploymentId: string;
+  now(): Promise<Seen>;
+  /** Waits until what is stored is such. */
+  until(what: string, holds: (seen: Seen) => boolean, timeoutMs?: number): Promise<Seen>;
+  /** Waits for its end, of the pipeline too. */
+  end(timeoutMs?: number): Promise<Seen>;
+};
+
+async function watchRun(world: Pick<World, 'db'>, stirred: EventEmitter, pipelineId: string): Promise<Run> {
+  const { prisma } = world.db;
+  const { id: deploymentId } = await prisma.deployment.findFirstOrThrow({
+    where: { pipelineId },
+    select: { id: true },
+  });
+  const now = async (): Promise<Seen> => {
+    const row = await prisma.deployment.findUniqueOrThrow({
+      where: { id: deploymentId },
+      select: { state: true, status: true, version: true, owner: true, pipeline: { select: { status: true } } },
+    });
+    const events = await prisma.event.findMany({ where: { pipelineId }, orderBy: { number: 'asc' } });
+    return {
+      status: row.status as DeploymentStatus,
+      pipelineStatus: row.pipeline.status,
+      state: row.state as unknown as DeploymentState,
+      version: row.version,
+      owner: row.owner,
+      events: events.map(({ number, type, data, message, at }) => ({ number, type, data: data as never, message, at })),
+    };
+  };
+  const until: Run['until'] = (what, holds, timeoutMs = 30_000) =>
+    new Promise((resolve, reject) => {
+      let looking = false;
+      let again = false;
+      let last: Seen | undefined;
+      const finish = (act: () => void) => {
+        clearTimeout(timer);
+        clearInterval(slow);
+        stirred.off('event', look);
+        act();
+      };
+      const look = () => {
+        if (looking) {
+          again = true;
+          return;
+        }
+        looking = true;
+        now()
+          .then((seen) => {
+            last = seen;
+            if (holds(seen)) finish(() => resolve(seen));
+          })
+          .catch((error) => finish(() => reject(error)))
+          .finally(() => {
+            looking = false;
+            if (!again) return;
+            again = false;
+            look();
+          });
+      };
+      const timer = setTimeout(
+        () => finish(() => reject(new Error(`${what}: not within ${timeoutMs} ms\n${last ? tell(last) : ''}`))),
+        timeoutMs,
+      );
+      // A notification that is lost while reconnecting must not cost the test.
+      const slow = setInterval(look, 500);
+      stirred.on('event', look);
+      look();
+    });
+  const ended = ({ status, pipelineStatus }: Seen) => isFinal(status) && pipelineStatus !== 'RUNNING';
+  return { pipelineId, deploymentId, now, until, end: (timeoutMs) => until('the end', ended, timeoutMs) };
+}
+
+/** A run as a person would read it, for messages of tests that fail. */
+export function tell({ status, state, events }: Seen): string {
+  const lines = events.map(({ number, type, message, data }) => {
+    return `  ${number} ${type} ${message ?? ''} ${JSON.stringify(data).slice(0, 200)}`;
+  });
+  const { survey, outline, ...rest } = state;
+  return `${status} at ${state.at}\n${lines.join('\n')}\n${JSON.stringify(rest)}`;
+}
+
+/** A namespace where one application is deployed. */
+export type Scene = {
+  world: World;
+  tenant: Tenant;
+  cluster: Cluster;
+  account: string;
+  namespace: string;
+  client: ClusterClient;
+  yaml(shop: Partial<Shop> & { version: string }): string;
+  deploy(shop: Partial<Shop> & { version: string }): Promise<Run>;
+  /** Deploys version 1 and waits for its end. */
+  first(shop?: Partial<Shop>): Promise<Seen>;
+  record(): Promise<Recorder>;
+  /** Requests of meshed clients to the root Service, counted by the version that answered. */
+  send(count: number): { answers: Record<string, number>; failed: number };
+};
+
+async function openScene(world: World, tenant: Tenant, cluster: Cluster, account: string): Promise<Scene> {
+  const namespace = `ns-${randomUUID().slice(0, 8)}`;
+  await cluster.client.create('Namespace', '', { metadata: { name: namespace } });
+  const scene: Scene = {
+    world,
+    tenant,
+    cluster,
+    account,
+    namespace,
+    client: cluster.client,
+    yaml: (shop) => shopYaml({ namespace, account, ...shop }),
+    deploy: (shop) => tenant.start({ yaml: scene.yaml(shop) }),
+    async first(shop = {}) {
+      if (shop.root === null) await cluster.client.create('Service', namespace, service('web'));
+      const seen = await (await scene.deploy({ version: '1', ...shop })).end();
+      if (seen.status !== 'SUCCEEDED') throw new Error(`the first deployment did not succeed\n${tell(seen)}`);
+      return seen;
+    },
+    async record() {
+      const recorder = await startRecorder(cluster.client, namespace);
+      const stopIntercepting = cluster.intercept(namespace, ({ verb, path, body }, phase) => {
+        if (phase === 'before') recorder.writes.push({ verb, path, body, at: Date.now() });
+        return 'continue';
+      });
+      return {
+        ...recorder,
+        async stop() {
+          stopIntercepting();
+          return recorder.stop();
+        },
+      };
+    },
+    send: (count) => cluster.sandbox.send({ namespace, service: 'web', count }),
+  };
+  return scene;
+}
