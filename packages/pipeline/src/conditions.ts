@@ -63,7 +63,7 @@ export function evaluate(condition: Condition, view: ClusterView): { holds: bool
       const pinned = selectorOf(view.service(namespace, condition.service))?.[hashKey] === condition.hash;
       // A pod that is not ready need not be listed: one that was never scheduled has no address.
       const listed = pods.every((pod) => !isReady(pod) || seen.pods.has(pod.metadata.name));
-      const exact = pinned && seen.foreign === 0 && listed;
+      const exact = condition.amongOthers === true || (pinned && seen.foreign === 0 && listed);
       const enough = condition.ready === null || seen.ready >= condition.ready;
       const words = `${seen.ready} of ${condition.ready ?? pods.length} pods ready behind Service ${condition.service}`;
       return { holds: exact && enough, detail: withTrouble(words, view, namespace, condition.hash) };
@@ -85,15 +85,12 @@ export function evaluate(condition: Condition, view: ClusterView): { holds: bool
       return evaluateGone(condition, view);
     case 'mesh': {
       const taken = meshWeights(view.serviceProfile(namespace, condition.root), condition.root, condition.canary);
-      return { holds: taken !== null && sameWeights(taken, condition.weights), detail: meshWords(taken) };
+      const dropped = condition.orNone === true && overridesOf(view, condition).length === 0;
+      return { holds: dropped || (taken !== null && sameWeights(taken, condition.weights)), detail: meshWords(taken) };
     }
     case 'meshDropped': {
-      const profile = view.serviceProfile(namespace, condition.root);
-      const overrides = (profile?.spec as { dstOverrides?: unknown[] } | undefined)?.dstOverrides ?? [];
-      return {
-        holds: overrides.length === 0,
-        detail: overrides.length === 0 ? 'the mesh dropped the split' : 'the mesh still has the last weights',
-      };
+      const holds = overridesOf(view, condition).length === 0;
+      return { holds, detail: holds ? 'the mesh dropped the split' : 'the mesh still has the last weights' };
     }
     case 'unpinned': {
       const pin = selectorOf(view.service(namespace, condition.service))?.[hashKey];
@@ -188,6 +185,11 @@ function waitingReason(pod: KubernetesObject): string | undefined {
   const waiting = status?.containerStatuses?.map(({ state }) => state?.waiting?.reason).find((reason) => reason);
   if (waiting !== undefined) return waiting;
   return status?.conditions?.find(({ type, status: value }) => type === 'PodScheduled' && value === 'False')?.reason;
+}
+
+function overridesOf(view: ClusterView, { namespace, root }: { namespace: string; root: string }): unknown[] {
+  const spec = view.serviceProfile(namespace, root)?.spec as { dstOverrides?: unknown[] } | undefined;
+  return spec?.dstOverrides ?? [];
 }
 
 function meshWords(taken: Weights | null): string {

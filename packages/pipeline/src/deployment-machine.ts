@@ -137,6 +137,7 @@ function onChecked(
   const limit = instruction.limitSeconds;
   if (limit === null || event.at < addSeconds(state.since, limit)) {
     state.checkAt = addSeconds(event.at, checkSeconds);
+    state.doubt = followed(state, instruction);
     return;
   }
   switch (instruction.onLimit) {
@@ -166,6 +167,17 @@ function keepCanaryService(state: DeploymentState): void {
   state.leftInCluster.push(
     `Service ${canaryServiceName} stays, because the mesh still sends traffic of ${rootServiceName} to it; once the mesh dropped the split: kubectl delete service ${canaryServiceName} -n ${state.outline.namespace}`,
   );
+}
+
+/** The write that a wait follows from, to be read again; null where there is none, or its object is gone already. */
+function followed(state: DeploymentState, wait: Extract<Instruction, { kind: 'wait' }>): WriteEffect | null {
+  const instruction = programmeOf(state).find(({ id }) => id === wait.follows);
+  if (instruction?.kind !== 'write') return null;
+  const { slot, change } = instruction;
+  const known = state.objects[slot];
+  if (!known) return null;
+  const { uid, resourceVersion } = known;
+  return { kind: 'write', key: `${state.at}#${state.calls}`, slot, change, uid, resourceVersion };
 }
 
 function limitReason(instruction: Instruction, limitSeconds: number, detail: string): string {

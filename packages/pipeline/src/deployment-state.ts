@@ -134,12 +134,16 @@ export type ObjectFacts = {
  * Something about the cluster that the run waits for or must hear of. Evaluated by the owner of the cluster's watches;
  * `key` is the instruction that waits, or `guard.<what>`.
  */
-export type Condition = { key: string; namespace: string } & (
-  | { kind: 'endpoints'; service: string; hash: string; ready: number | null }
+export type Condition = {
+  key: string;
+  namespace: string;
+} /** `amongOthers`: pods of other versions may be behind it as well. */ & (
+  | { kind: 'endpoints'; service: string; hash: string; ready: number | null; amongOthers?: true }
   | { kind: 'enough'; service: string; hash: string; atLeast: number; other: { service: string; hash: string } }
   | { kind: 'podsReady'; hash: string; ready: number }
   | { kind: 'gone'; replicaSet: string; hash: string }
-  | { kind: 'mesh'; root: string; canary: string; weights: Weights }
+  /** `orNone`: a mesh without weights sends everything to root, which is as good. */
+  | { kind: 'mesh'; root: string; canary: string; weights: Weights; orNone?: true }
   | { kind: 'meshDropped'; root: string }
   | { kind: 'unpinned'; service: string; hash: string }
   | { kind: 'starved'; service: string; hash: string }
@@ -226,6 +230,8 @@ export type DeploymentState = {
   objects: Partial<Record<Slot, Tracked>>;
   /** The Services whose selector holds our hash key. */
   pinned: { root: boolean; canary: boolean };
+  /** The point of no return is passed: the write of F2 (or, without a split, of F6) is in force. */
+  noReturn: boolean;
   /** The weights in the TrafficSplit as the cluster last answered it. */
   weights: Weights | null;
   /** The weights that the mesh has taken as well: those that traffic follows. */
@@ -271,6 +277,7 @@ export function initialState(id: string, hash: string, plan: DeploymentPlan): De
     survey: null,
     objects: {},
     pinned: { root: false, canary: false },
+    noReturn: false,
     weights: null,
     confirmed: null,
     observed: {},

@@ -32,6 +32,7 @@ export function advance(state: DeploymentState, at: string): void {
     const step = state.steps[done.step];
     if (step) Object.assign(step, { status: 'SUCCEEDED', completedAt: at });
   }
+  if (state.track === 'forward' && (done.id === 'F2.pin' || done.id === 'F6.scale')) state.noReturn = true;
   begin(state, next.id, at);
 }
 

@@ -61,6 +61,7 @@ function doneWords(before: DeploymentState, after: DeploymentState): string | nu
   const { route, workload } = before.outline;
   const done = currentInstruction(before);
   const [phase] = done.id.split('.');
+  if (done.kind === 'wait' && done.follows === after.at) return `Attention: ${after.warnings.at(-1)}`;
   if (done.kind === 'wait' && done.condition.kind === 'mesh')
     return `The mesh took ${share(done.condition.weights.canary)}`;
   switch (phase) {

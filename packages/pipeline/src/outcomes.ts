@@ -9,7 +9,7 @@ import type {
   Survey,
   WriteEffect,
 } from './deployment-state.ts';
-import { advance, currentInstruction, holdBack, trip } from './moves.ts';
+import { advance, begin, currentInstruction, holdBack, trip } from './moves.ts';
 import { isPastReturn, slotOfObject } from './programme.ts';
 
 /** What the outcome of a call to the cluster means for the run. Each function records; deciding what is next is the machine's. */
@@ -110,11 +110,27 @@ export function onFound(state: DeploymentState, object: ObjectFacts | null, left
   if (object.deployment !== null && object.deployment !== state.id && isShared(slot)) {
     return refuse(state, `${slot} belongs to deployment ${object.deployment} now`, at);
   }
+  const waiting = currentInstruction(state);
+  if (waiting.kind === 'wait') return lookedAgain(state, doubt, object, waiting.follows, at);
   if (isInForce(state, change, object)) return apply(state, doubt, object, at);
   if (object.uid !== doubt.uid && state.track === 'forward' && !isPastReturn(state)) {
     return refuse(state, `${slot} was deleted and made again by somebody`, at);
   }
   refresh(state, slot, object, at);
+}
+
+/** During a wait: still in force, so the wait goes on, or undone by others, so the write is sent again. */
+function lookedAgain(
+  state: DeploymentState,
+  doubt: WriteEffect,
+  object: ObjectFacts,
+  write: string | undefined,
+  at: string,
+): void {
+  refresh(state, doubt.slot, object, at);
+  if (isInForce(state, doubt.change, object) || write === undefined) return;
+  state.warnings.push(`${doubt.slot} was changed by somebody while the deployment ran; it is put back`);
+  begin(state, write, at);
 }
 
 export function onRefused(
@@ -140,6 +156,8 @@ export function onRefused(
     return holdBack(state, said, at, event.retryAfterSeconds);
   }
   if (change.op === 'restore') return leave(state, slot, said, at);
+  // A copy of this write that was lost before may have arrived meanwhile.
+  if (state.unsettled !== null) state.doubt = effect;
   refuse(state, said, at);
 }
 

@@ -31,7 +31,14 @@ export type Instruction = {
 } & (
   | { kind: 'survey' }
   | { kind: 'write'; slot: Slot; change: Change }
-  | { kind: 'wait'; condition: Condition; limitSeconds: number | null; onLimit: 'rollBack' | 'goOn' | 'divert' }
+  | {
+      kind: 'wait';
+      condition: Condition;
+      limitSeconds: number | null;
+      onLimit: 'rollBack' | 'goOn' | 'divert';
+      /** The write that the condition follows from: looked at again while it does not hold, in case others undid it. */
+      follows?: string;
+    }
   | { kind: 'drain' }
   | { kind: 'pause' }
   | { kind: 'end' }
@@ -210,10 +217,11 @@ function finishInstructions(state: DeploymentState): Instruction[] {
       },
       limitSeconds: null,
       onLimit: 'goOn',
+      follows: 'F2.pin',
     },
     { id: 'F2.drain', kind: 'drain' },
     { id: 'F3.weight', kind: 'write', slot: 'split', change: { op: 'weights', weights: toRoot } },
-    ...meshWait(state, 'F3.mesh', toRoot, null, 'goOn'),
+    ...meshWait(state, 'F3.mesh', toRoot, null, 'goOn', true),
     { id: 'F3.drain', kind: 'drain' },
     { id: 'F4.delete', kind: 'write', slot: 'split', change: { op: 'delete' } },
     ...meshDropped(state, 'F4.mesh'),
@@ -230,6 +238,7 @@ function finishInstructions(state: DeploymentState): Instruction[] {
         service: route.rootServiceName,
         hash: state.hash,
         ready: workload.replicas,
+        amongOthers: true,
       },
       limitSeconds: null,
       onLimit: 'goOn',
@@ -261,6 +270,7 @@ function removeReplicaSet(
       condition: { key: `${phase}.gone`, namespace, kind: 'gone', replicaSet, hash },
       limitSeconds,
       onLimit: 'goOn',
+      follows: `${phase}.scale`,
     },
     { id: `${phase}.delete`, kind: 'write', slot, change: { op: 'delete' } },
   ];
@@ -292,6 +302,7 @@ function meshWait(
   weights: { stable: number; canary: number },
   limitSeconds: number | null,
   onLimit: 'rollBack' | 'goOn' | 'divert',
+  orNone = false,
 ): Instruction[] {
   if (state.survey?.meshConfirmation !== 'linkerd-smi') return [];
   const { route, namespace } = state.outline;
@@ -302,8 +313,9 @@ function meshWait(
     root: route.rootServiceName,
     canary: route.canaryServiceName,
     weights,
+    ...(orNone ? { orNone } : {}),
   };
-  return [{ id, kind: 'wait', condition, limitSeconds, onLimit }];
+  return [{ id, kind: 'wait', condition, limitSeconds, onLimit, follows: id.replace('.mesh', '.weight') }];
 }
 
 function meshDropped(state: DeploymentState, id: string): Instruction[] {
@@ -321,7 +333,7 @@ function rollBackProgramme(state: DeploymentState): Instruction[] {
     list.push(
       enoughOld(state, 'R1.enough'),
       { id: 'R1.weight', kind: 'write', slot: 'split', change: { op: 'weights', weights: { stable: 100, canary: 0 } } },
-      ...meshWait(state, 'R1.mesh', { stable: 100, canary: 0 }, divertSeconds, 'divert'),
+      ...meshWait(state, 'R1.mesh', { stable: 100, canary: 0 }, divertSeconds, 'divert', true),
     );
     if (state.diverted && survey?.old) {
       list.push({ id: 'R1.divert', kind: 'write', slot: 'canary', change: { op: 'pin', hash: survey.old.hash } });
@@ -362,9 +374,10 @@ function rollBackProgramme(state: DeploymentState): Instruction[] {
  */
 export function isPastReturn(state: DeploymentState): boolean {
   if (state.track === 'rollBack') return false;
+  if (state.noReturn) return true;
   const list = programmeOf(state);
   const here = list.findIndex(({ id }) => id === state.at);
   const last = list.findIndex(({ id }) => id === (state.survey?.mode === 'first' ? 'F6.scale' : 'F2.pin'));
-  if (last === -1 || here < last) return false;
-  return here > last || state.effect !== null || state.doubt !== null || state.unsettled !== null;
+  if (last === -1 || here !== last) return false;
+  return state.effect !== null || state.doubt !== null || state.unsettled !== null;
 }
