@@ -90,11 +90,12 @@ function installedAsLocked() {
   });
 }
 
-/** PATH without node_modules/.bin: npm must not run on the Node that it is about to replace. */
+/** PATH without our node_modules/.bin: npm must not run on the Node that it is about to replace. */
 function pathOutsideProject() {
+  const own = join(root, 'node_modules');
   return (process.env.PATH ?? '')
     .split(delimiter)
-    .filter((entry) => !entry.includes('node_modules'))
+    .filter((entry) => !entry.startsWith(own))
     .join(delimiter);
 }
 
