@@ -1,7 +1,8 @@
 import { activeConditions, evaluate } from '../conditions.ts';
+import { canRollBack } from '../deployment-machine.ts';
 import { isFinal } from '../deployment-state.ts';
 import { type Breach, breachesOf, type Law } from './laws.ts';
-import { viewOf } from './model-cluster.ts';
+import { list, viewOf } from './model-cluster.ts';
 import { type Action, act, createWorld, type How, type Setup, settle, type World } from './world.ts';
 
 /**
@@ -20,13 +21,15 @@ export type Exploration = {
 };
 
 export type Disturbances = {
+  /** What may become of a call; `ok` always may. */
   calls: readonly How[];
   others: readonly Action[];
-  /** How many of either kind in one run. */
-  most: number;
+  /** How many of each kind in one run. */
+  most: { calls: number; others: number };
 };
 
-type Node = { world: World; left: number; from: number; by: string };
+type Left = Disturbances['most'];
+type Node = { world: World; left: Left; from: number; by: string };
 
 export function explore(setup: Setup, disturbances: Disturbances, limit = 200_000): Exploration {
   const nodes: Node[] = [{ world: createWorld(setup), left: disturbances.most, from: -1, by: 'begin' }];
@@ -37,7 +40,7 @@ export function explore(setup: Setup, disturbances: Disturbances, limit = 200_00
     const node = nodes[index] as Node;
     const { status } = node.world.state;
     if (isFinal(status)) found.ends[status] = (found.ends[status] ?? 0) + 1;
-    for (const { action, cost } of actionsOf(node, disturbances)) {
+    for (const { action, left } of actionsOf(node, disturbances)) {
       const done = act(setup, node.world, action);
       if (done === null) continue;
       found.transitions += 1;
@@ -48,7 +51,7 @@ export function explore(setup: Setup, disturbances: Disturbances, limit = 200_00
         found.breaches.set(breach.law, { ...breach, trace: [...traceTo(nodes, index), by] });
       }
       if (breaches.length > 0) continue;
-      const next: Node = { world: done.world, left: node.left - cost, from: index, by };
+      const next: Node = { world: done.world, left, from: index, by };
       const key = canonical(next);
       const seen = known.get(key);
       if (seen !== undefined) {
@@ -66,34 +69,42 @@ export function explore(setup: Setup, disturbances: Disturbances, limit = 200_00
 }
 
 /** News is told at once; else every outcome of the call in flight, or what else may happen. */
-function actionsOf({ world, left }: Node, { calls, others }: Disturbances): { action: Action; cost: number }[] {
+function actionsOf({ world, left }: Node, { calls, others }: Disturbances): { action: Action; left: Left }[] {
   const { state } = world;
-  if (state.startedAt === null) return [{ action: { do: 'start' }, cost: 0 }];
-  if (world.news.length > 0) return [{ action: { do: 'tell' }, cost: 0 }];
+  if (state.startedAt === null) return [{ action: { do: 'start' }, left }];
+  if (world.news.length > 0) return [{ action: { do: 'tell' }, left }];
   const tellable = activeConditions(state).some((condition) => {
     const known = state.observed[condition.key]?.holds ?? false;
     return evaluate(condition, viewOf(world.cluster)).holds !== known;
   });
-  if (tellable) return [{ action: { do: 'look' }, cost: 0 }];
-  const list: { action: Action; cost: number }[] = [
-    { action: { do: 'settle' }, cost: 0 },
-    { action: { do: 'arrive' }, cost: 0 },
+  if (tellable) return [{ action: { do: 'look' }, left }];
+  const list: { action: Action; left: Left }[] = [
+    { action: { do: 'settle' }, left },
+    { action: { do: 'arrive' }, left },
   ];
   if (isFinal(state.status)) return list;
-  if (left > 0) {
-    list.push(...others.map((action) => ({ action, cost: 1 })));
-    list.push(...calls.map((how) => ({ action: { do: 'perform', how } as const, cost: 1 })));
+  const oneLess = { calls: { ...left, calls: left.calls - 1 }, others: { ...left, others: left.others - 1 } };
+  if (left.others > 0) list.push(...others.map((action) => ({ action, left: oneLess.others })));
+  if (left.calls > 0) {
+    list.push(...calls.map((how) => ({ action: { do: 'perform', how } as const, left: oneLess.calls })));
   }
-  list.push({ action: { do: 'perform', how: 'ok' }, cost: 0 }, { action: { do: 'approve' }, cost: 0 });
+  list.push({ action: { do: 'perform', how: 'ok' }, left }, { action: { do: 'approve' }, left });
   // A cluster that has caught up cannot end a wait any more, so time goes on.
-  if (isSettled(world)) list.push({ action: { do: 'due' }, cost: 0 });
+  if (isSettled(world)) list.push({ action: { do: 'due' }, left });
   return list;
 }
 
+const settledClusters = new WeakMap<object, boolean>();
+
 function isSettled({ cluster }: World): boolean {
-  const settled = structuredClone(cluster);
-  settle(settled);
-  return settled.revision === cluster.revision;
+  let known = settledClusters.get(cluster);
+  if (known === undefined) {
+    const copy = { ...cluster, objects: { ...cluster.objects } };
+    settle(copy);
+    known = copy.revision === cluster.revision;
+    settledClusters.set(cluster, known);
+  }
+  return known;
 }
 
 function nameOf(action: Action, { state }: World): string {
@@ -111,7 +122,7 @@ function traceTo(nodes: Node[], index: number): string[] {
 /** A state from which no end is reachable, found backwards from all ends. */
 function stuck(nodes: Node[], into: number[][]): string[] | null {
   const reaches = new Set<number>();
-  const open = nodes.flatMap(({ world }, index) => (isFinal(world.state.status) ? [index] : []));
+  const open = nodes.flatMap(({ world }, index) => (isAnEnd(world) ? [index] : []));
   for (let next = open.pop(); next !== undefined; next = open.pop()) {
     if (reaches.has(next)) continue;
     reaches.add(next);
@@ -121,25 +132,66 @@ function stuck(nodes: Node[], into: number[][]): string[] | null {
   return lost === -1 ? null : traceTo(nodes, lost);
 }
 
-/** The world without its history: times relative to the clock, versions by whether they are equal, no counters. */
+/**
+ * Where only people can help, and know it: the root Service was unpinned by others (they may always have the old version
+ * back), or a split of somebody's own leads traffic to the canary Service.
+ */
+function isAnEnd({ state, cluster }: World): boolean {
+  const unpinned = state.observed['guard.pin']?.holds === true && canRollBack(state);
+  const foreign = list(cluster, 'TrafficSplit').some(({ metadata }) => metadata.annotations?.owner === 'somebody');
+  return isFinal(state.status) || unpinned || foreign;
+}
+
+/**
+ * The world without its history, as a hash: times relative to the clock, versions by whether they are equal, no counters.
+ */
 function canonical({ world, left }: Node): string {
   const names = new Map<string, string>();
-  const rename = (prefix: string, value: string) => {
-    const name = names.get(value) ?? `${prefix}${names.size}`;
+  const rename = (value: string) => {
+    const name = names.get(value) ?? `${names.size}`;
     names.set(value, name);
     return name;
   };
-  const { state, cluster, late, news, disturbed, lateCreates, saved, clock } = world;
-  const { outline, calls, warnings, startedAt, ...rest } = state;
-  const kept = { ...rest, begun: startedAt !== null, effect: state.effect && { ...state.effect, key: '' } };
-  const doubt = state.doubt && { ...state.doubt, key: '' };
-  const value = [{ ...kept, doubt }, cluster.objects, late, news, disturbed, lateCreates, saved, left];
-  return JSON.stringify(value, (key, entry) => {
-    if (key === 'cdaas/fence' || key === 'generation' || key === 'observedGeneration' || key === 'detail') return null;
-    if (key === 'startedAt' || key === 'completedAt') return entry === null;
+  const { state, cluster, late, news, disturbed, lateCreates, clock } = world;
+  const { outline, calls, warnings, startedAt, effect, doubt, steps, ...rest } = state;
+  const stepWords = steps.map(({ status }) => status);
+  const calling = [effect && { ...effect, key: '' }, doubt && { ...doubt, key: '' }];
+  const value = [rest, startedAt !== null, stepWords, calling, late, news, disturbed, lateCreates, left];
+  const machine = JSON.stringify(value, (key, entry) => {
+    if (key === 'cdaas/fence' || key === 'detail') return null;
+    if (key === 'completedAt') return entry === null;
     if (typeof entry !== 'string') return entry;
-    if (/^(rv|uid)-/.test(entry)) return rename(entry[0] ?? '', entry);
+    if (/^(rv|uid)-/.test(entry)) return rename(entry);
     // A minute ago or longer is long ago: waits that are checked over and over come back to the same state.
     return /^\d{4}-\d\d-\d\dT/.test(entry) ? `${Math.max(Date.parse(entry) - clock, -60_000)}` : entry;
   });
+  const objects = Object.entries(cluster.objects).map(([name, object]) => {
+    const { uid = '', resourceVersion = '' } = object.metadata;
+    return `${name} ${names.get(uid) ?? ''} ${names.get(resourceVersion) ?? ''} ${formText(object)}`;
+  });
+  return hash(machine + objects.sort().join());
+}
+
+const formTexts = new WeakMap<object, string>();
+
+function formText(object: object): string {
+  let text = formTexts.get(object);
+  if (text === undefined) {
+    const dropped = new Set(['cdaas/fence', 'generation', 'observedGeneration', 'uid', 'resourceVersion']);
+    text = JSON.stringify(object, (key, entry) => (dropped.has(key) ? undefined : entry));
+    formTexts.set(object, text);
+  }
+  return text;
+}
+
+/** 64 bits of FNV-1a in two halves: a long text need not be kept to be recognised. */
+function hash(text: string): string {
+  let low = 0x811c9dc5;
+  let high = 0x01000193;
+  for (let index = 0; index < text.length; index += 1) {
+    const code = text.charCodeAt(index);
+    low = Math.imul(low ^ code, 0x01000193);
+    high = Math.imul(high ^ (code + index), 0x85ebca6b);
+  }
+  return `${low >>> 0}.${high >>> 0}`;
 }

@@ -42,14 +42,18 @@ export function insert(cluster: ModelCluster, object: KubernetesObject): Kuberne
 }
 
 export function remove(cluster: ModelCluster, kind: string, name: string): void {
+  if (!cluster.objects[`${kind}/${name}`]) return;
   delete cluster.objects[`${kind}/${name}`];
+  cluster.revision += 1;
   if (kind !== 'ReplicaSet') return;
   for (const pod of list(cluster, 'Pod')) if (ownerOf(pod) === name) remove(cluster, 'Pod', pod.metadata.name);
 }
 
 /** Stores a new form of an object, as anybody's write does; the same form again changes nothing. */
 export function update(cluster: ModelCluster, before: KubernetesObject, after: KubernetesObject): KubernetesObject {
-  if (JSON.stringify(prune(before)) === JSON.stringify(prune(after))) return before;
+  if (JSON.stringify(before) === JSON.stringify(after)) return before;
+  const same = formOf(before) === formOf(after);
+  if (same && JSON.stringify(before.status) === JSON.stringify(after.status)) return before;
   const changed = JSON.stringify(before.spec) !== JSON.stringify(after.spec);
   const generation = (before.metadata.generation ?? 0) + (changed ? 1 : 0);
   const stored = { ...after, metadata: { ...after.metadata, generation } };
@@ -153,18 +157,25 @@ function clean(body: Record<string, unknown>): KubernetesObject {
   return JSON.parse(JSON.stringify(body)) as KubernetesObject;
 }
 
-/** Without what a write does not change, and without mappings that a merge left empty. */
-function prune({ metadata, ...object }: KubernetesObject): unknown {
-  const { resourceVersion, generation, uid, labels, annotations, ...rest } = metadata;
-  const full = (mapping: object | undefined) => (Object.keys(mapping ?? {}).length > 0 ? sorted(mapping) : undefined);
-  return sorted({ ...object, metadata: { ...rest, labels: full(labels), annotations: full(annotations) } });
-}
+const forms = new WeakMap<object, string>();
 
-/** An object without what only a cluster sets, in one order, to compare two forms of it. */
-export function formOf(object: KubernetesObject | undefined): unknown {
+/**
+ * An object as people write it, as text to compare two forms of it: without status, without what only a cluster sets, and
+ * without mappings that a merge left empty.
+ */
+export function formOf(object: KubernetesObject | undefined): string | null {
   if (!object) return null;
-  const { status, ...written } = object;
-  return JSON.parse(JSON.stringify(prune(written)));
+  let form = forms.get(object);
+  if (form === undefined) {
+    const { status, metadata, ...written } = object;
+    const { resourceVersion, generation, uid, labels, annotations, ...rest } = metadata;
+    const full = (mapping: object | undefined) => (Object.keys(mapping ?? {}).length > 0 ? mapping : undefined);
+    form = JSON.stringify(
+      sorted({ ...written, metadata: { ...rest, labels: full(labels), annotations: full(annotations) } }),
+    );
+    forms.set(object, form);
+  }
+  return form;
 }
 
 function sorted(value: unknown): unknown {

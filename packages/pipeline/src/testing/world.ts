@@ -45,7 +45,7 @@ export type Setup = {
   mesh: 'linkerd-smi' | 'stored';
   first: boolean;
   /** The written form of every object before the run, by `<kind>/<name>`. */
-  before: Record<string, unknown>;
+  before: Record<string, string | null>;
 };
 
 export type World = {
@@ -74,6 +74,8 @@ export type Action =
   | { do: 'arrive' }
   | { do: 'pods' | 'endpoints' | 'mesh' | 'settle' }
   | { do: 'look' | 'tell' }
+  /** An event that was told before is told once more. */
+  | { do: 'again'; event: DeploymentEvent }
   | { do: 'kill'; hash: 'new' | 'old'; count: number }
   | { do: 'edit'; what: 'unpin' | 'deleteSplit' | 'replaceSplit' | 'weights' };
 
@@ -121,7 +123,8 @@ export function settle(cluster: ModelCluster): void {
 
 /** The world after an action; null where the action is not possible or would change nothing. */
 export function act(setup: Setup, before: World, action: Action): { world: World; happened: Happened } | null {
-  const world: World = { ...before, cluster: structuredClone(before.cluster) };
+  // Objects are replaced, never changed in place.
+  const world: World = { ...before, cluster: { ...before.cluster, objects: { ...before.cluster.objects } } };
   const happened: Happened = { events: [] };
   const fold = (event: DeploymentEvent) => {
     happened.events.push(event);
@@ -168,6 +171,9 @@ export function act(setup: Setup, before: World, action: Action): { world: World
       if (status === 201) world.lateCreates = [...world.lateCreates, request.ref.kind];
       break;
     }
+    case 'again':
+      fold({ ...action.event, at });
+      break;
     case 'look': {
       const news = observations(world, at);
       if (news.length === 0) return null;
@@ -187,6 +193,7 @@ export function act(setup: Setup, before: World, action: Action): { world: World
       if (world.cluster.revision === revision) return null;
     }
   }
+  if (world.cluster.revision === before.cluster.revision) world.cluster = before.cluster;
   return { world, happened };
 }
 
@@ -257,6 +264,9 @@ function perform(
     return effect.kind === 'survey' ? surveyed(setup, world, key, at) : found(setup, world, effect.slot, key, at);
   }
   if (how === 'forbidden') {
+    // A permission that was withdrawn is not there for an earlier copy of the write either.
+    const { kind, name } = refOf(state, effect.slot);
+    world.late = world.late.filter(({ ref }) => ref.kind !== kind || ref.name !== name);
     return { type: 'refused', at, key, status: 403, reason: 'Forbidden', message: 'not allowed' };
   }
   const request = renderWrite({

@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict';
+import { before, describe, test } from 'node:test';
+import type { StrategyStep } from './plan.ts';
+import { type Disturbances, type Exploration, explore } from './testing/explore.ts';
+import { type Law, laws } from './testing/laws.ts';
+import { type Action, createSetup, type How } from './testing/world.ts';
+
+/**
+ * The laws of design.md over every order of events of small strategies: every outcome of every call, the cluster early or
+ * late, copies of lost requests that arrive at any time, and disturbances at every point. A breach is shown with the
+ * shortest way to it.
+ */
+
+const weight = (value: number): StrategyStep => ({ kind: 'setWeight', weight: value });
+const approval: StrategyStep = { kind: 'pause', untilApproved: true, approvalExpirationSeconds: null };
+
+const outcomes: How[] = ['lostApplied', 'lostNotApplied', 'serverError', 'unreachable', 'forbidden', 'throttled'];
+const rollBack: Action = { do: 'rollBack' };
+const failing: Action[] = [
+  { do: 'kill', hash: 'new', count: 1 },
+  { do: 'kill', hash: 'new', count: 2 },
+  { do: 'kill', hash: 'old', count: 1 },
+  { do: 'kill', hash: 'old', count: 2 },
+];
+const edits: Action[] = [
+  { do: 'edit', what: 'unpin' },
+  { do: 'edit', what: 'deleteSplit' },
+  { do: 'edit', what: 'replaceSplit' },
+  { do: 'edit', what: 'weights' },
+];
+
+/** A call that goes wrong in any way, and a person who wants the old version back, each at any point. */
+const calls: Disturbances = { calls: outcomes, others: [rollBack], most: { calls: 1, others: 1 } };
+/** Pods that fail, people who interfere, and a roll back, any two at any points. */
+const others: Disturbances = { calls: [], others: [rollBack, ...failing, ...edits], most: { calls: 0, others: 2 } };
+
+type Case = { name: string; set: Parameters<typeof createSetup>[0]; disturbances: Disturbances; atLeast: number };
+
+const cases: Case[] = [
+  { name: '[]', set: {}, disturbances: calls, atLeast: 5000 },
+  { name: '[50]', set: { steps: [weight(50)] }, disturbances: calls, atLeast: 6000 },
+  {
+    name: '[20, approval, 60]',
+    set: { steps: [weight(20), approval, weight(60)] },
+    disturbances: calls,
+    atLeast: 8000,
+  },
+  { name: '[100], stored', set: { steps: [weight(100)], mesh: 'stored' }, disturbances: calls, atLeast: 4000 },
+  { name: '[0]', set: { steps: [weight(0)] }, disturbances: calls, atLeast: 6000 },
+  { name: '[60, 20]', set: { steps: [weight(60), weight(20)] }, disturbances: calls, atLeast: 8000 },
+  {
+    name: '[50], given canary Service, stored',
+    set: { steps: [weight(50)], given: true, mesh: 'stored' },
+    disturbances: calls,
+    atLeast: 5000,
+  },
+  {
+    name: 'first deployment with other objects',
+    set: { first: true, objects: true, steps: [weight(50)] },
+    disturbances: { ...calls, most: { calls: 2, others: 1 } },
+    atLeast: 3000,
+  },
+  {
+    name: '[approval] with other objects, stored',
+    set: { objects: true, steps: [approval], mesh: 'stored' },
+    disturbances: calls,
+    atLeast: 5000,
+  },
+  {
+    name: '[20, 60] among failing pods and edits by others',
+    set: { steps: [weight(20), weight(60)] },
+    disturbances: others,
+    atLeast: 8000,
+  },
+];
+
+describe('every order of events of small strategies', () => {
+  const explored = new Map<string, Exploration>();
+  before(() => {
+    for (const { name, set, disturbances } of cases) explored.set(name, explore(createSetup(set), disturbances));
+  });
+
+  for (const [law, title] of Object.entries(laws) as [Law, string][]) {
+    test(title, () => {
+      for (const [name, { breaches }] of explored) {
+        const breach = breaches.get(law);
+        assert.ok(!breach, `${name}: ${breach?.message}\n  ${breach?.trace.join('\n  ')}`);
+      }
+    });
+  }
+
+  test('law 4: an end can be reached from every state', () => {
+    for (const [name, { stuck }] of explored) {
+      assert.equal(stuck, null, `${name}: no end from here\n  ${stuck?.join('\n  ')}`);
+    }
+  });
+
+  for (const { name, atLeast } of cases) {
+    test(`the exploration of ${name} looks at thousands of states and reaches every kind of end`, (context) => {
+      const { states, transitions, ends } = explored.get(name) as Exploration;
+      context.diagnostic(`${states} states, ${transitions} transitions, ends ${JSON.stringify(ends)}`);
+      assert.ok(states >= atLeast, `${states} states only, ${atLeast} expected`);
+      assert.deepEqual(Object.keys(ends).sort(), ['CANCELLED', 'FAILED', 'SUCCEEDED']);
+    });
+  }
+});
