@@ -35,15 +35,18 @@ export function createSweep(deps: SweepDeps): Sweep {
   let refreshedAt = 0;
 
   const once = async (): Promise<void> => {
+    let tookAny = false;
     for (let more = true; more && !closed; ) {
       const pipelines = await claimDuePipelines(deps.db, deps.workerId, rowsAtOnce);
       for (const row of pipelines) await deps.pipeline(row);
       const { taken, news } = await claimDue(deps.db, deps.workerId, rowsAtOnce);
       for (const row of taken) deps.own(row);
+      tookAny ||= taken.length > 0;
       for (const { id } of news) deps.wake(id);
       more = pipelines.length === rowsAtOnce || taken.length === rowsAtOnce;
     }
-    if (Date.now() - refreshedAt < refreshEveryMs || closed) return;
+    // What a worker left behind that is gone may be the watches of its clusters as well.
+    if ((Date.now() - refreshedAt < refreshEveryMs && !tookAny) || closed) return;
     refreshedAt = Date.now();
     await deps.refresh();
   };

@@ -38,7 +38,7 @@ export async function startWorker({ db, queue, vault, outbound, log }: WorkerDep
   });
   await queue.consume(workerId, async ({ kind, id }) => {
     if (kind === 'deployment' && engine.owns(id)) engine.wake(id);
-    else await sweep.now();
+    else await Promise.all([sweep.now(), ...(kind === 'deployment' ? [watches.look(id)] : [])]);
   });
   log.info({ workerId }, 'worker started');
   return {

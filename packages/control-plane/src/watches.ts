@@ -19,8 +19,10 @@ import type { WakeQueue } from './queue.ts';
  * A new owner lists, evaluates everything, and reports what differs from what the deployments were last told.
  */
 export type Watches = {
-  /** A deployment's state as just committed: what it waits for from now on. */
+  /** A deployment's state as this worker just committed it: what it waits for from now on. */
   update(row: WatchedRow, state: DeploymentState): void;
+  /** Another worker committed a wait of this deployment. */
+  look(deploymentId: string): Promise<void>;
   /** Takes free leases and takes up what other workers committed; called by the sweep. */
   refresh(): Promise<void>;
   close(): Promise<void>;
@@ -48,13 +50,19 @@ type Watched = {
   id: string;
   version: number;
   conditions: Condition[];
-  /** By condition key: what the deployment was last told. */
-  told: Map<string, { holds: boolean; trouble: string }>;
+  /** By condition key: what the deployment was last told, and by which of its events. */
+  told: Map<string, Told>;
+  /** Driven by another worker, so that it may have moved on meanwhile. */
+  elsewhere: boolean;
 };
+
+type Told = { holds: boolean; trouble: string; number: number };
 
 type Cluster = {
   key: { organisationId: string; tenantId: string; clusterId: string };
   epoch: number | null;
+  /** The worker that watches it, where that is another. */
+  leaseOwner: number | null;
   /** Those that the cluster was registered for; empty: all. */
   namespaces: string[];
   cache: ClusterCache;
@@ -83,6 +91,7 @@ export function createWatches(deps: WatchesDeps): Watches {
       cluster = {
         key: { organisationId, tenantId, clusterId },
         epoch: null,
+        leaseOwner: null,
         namespaces: [],
         cache: createClusterCache(),
         deployments: new Map(),
@@ -106,6 +115,7 @@ export function createWatches(deps: WatchesDeps): Watches {
     if (!pending) {
       pending = (async () => {
         const lease = await takeWatchLease(deps.db, deps.workerId, clusterId);
+        cluster.leaseOwner = lease.owner === deps.workerId ? null : lease.owner;
         if (lease.owner !== deps.workerId || closed) return;
         cluster.epoch = lease.epoch;
         cluster.namespaces = await namespacesOf(deps.db, cluster);
@@ -128,7 +138,7 @@ export function createWatches(deps: WatchesDeps): Watches {
     cluster.flushing = true;
     setImmediate(async () => {
       try {
-        await flush(deps, cluster);
+        await flush(deps, cluster, learn);
       } catch (err) {
         deps.log.error({ err, clusterId: cluster.key.clusterId }, 'reporting what a cluster shows failed');
       } finally {
@@ -138,19 +148,51 @@ export function createWatches(deps: WatchesDeps): Watches {
     });
   };
 
+  /** Takes note of what a deployment waits for; answers whether that is anything new. */
+  const note = (row: WatchedRow, state: DeploymentState, folded: number | null): boolean => {
+    const cluster = clusterOf(row);
+    const isNew = setConditions(cluster, row, state, folded);
+    if (state.survey?.meshConfirmation === 'linkerd-smi' && cluster.deployments.has(row.id)) {
+      cluster.profileNamespaces.add(state.outline.namespace);
+      if (cluster.epoch !== null) watchProfiles(deps, cluster, (interests) => touch(cluster, interests));
+    }
+    schedule(cluster);
+    return isNew;
+  };
+
+  /** Takes up what other workers committed. */
+  const learn = async (ids: string[]): Promise<void> => {
+    const rows = await deps.db.prisma.deployment.findMany({
+      where: { id: { in: ids }, NOT: { startedAt: null } },
+      select: {
+        id: true,
+        version: true,
+        clusterId: true,
+        organisationId: true,
+        tenantId: true,
+        state: true,
+        foldedEvent: true,
+      },
+    });
+    for (const { state, foldedEvent, ...row } of rows) note(row, state as unknown as DeploymentState, foldedEvent);
+  };
+
   return {
     update(row, state) {
       if (closed) return;
+      const isNew = note(row, state, null);
       const cluster = clusterOf(row);
-      setConditions(cluster, row, state);
-      if (state.survey?.meshConfirmation === 'linkerd-smi' && cluster.deployments.has(row.id)) {
-        cluster.profileNamespaces.add(state.outline.namespace);
-        if (cluster.epoch !== null) watchProfiles(deps, cluster, (interests) => touch(cluster, interests));
-      }
-      if (cluster.epoch === null && cluster.deployments.size > 0) {
-        take(cluster).catch((err) => deps.log.error({ err }, 'taking the lease of a cluster failed'));
-      }
-      schedule(cluster);
+      if (cluster.epoch !== null || cluster.deployments.size === 0) return;
+      const tell = async () => {
+        if (cluster.leaseOwner === null) await take(cluster);
+        if (isNew && cluster.leaseOwner !== null)
+          await deps.queue.enqueueWake('deployment', row.id, cluster.leaseOwner);
+      };
+      tell().catch((err) => deps.log.error({ err }, 'taking the lease of a cluster failed'));
+    },
+
+    async look(deploymentId) {
+      if ([...clusters.values()].some(({ epoch }) => epoch !== null)) await learn([deploymentId]);
     },
 
     async refresh() {
@@ -162,13 +204,7 @@ export function createWatches(deps: WatchesDeps): Watches {
         const known = clusters.get(row.clusterId)?.deployments.get(row.id);
         return row.owner !== deps.workerId && (known?.version ?? -1) < row.version;
       });
-      if (stale.length > 0) {
-        const states = await deps.db.prisma.deployment.findMany({
-          where: { id: { in: stale.map(({ id }) => id) } },
-          select: { id: true, version: true, clusterId: true, organisationId: true, tenantId: true, state: true },
-        });
-        for (const { state, ...row } of states) this.update(row, state as unknown as DeploymentState);
-      }
+      if (stale.length > 0) await learn(stale.map(({ id }) => id));
       const open = new Set(rows.map(({ id }) => id));
       for (const [clusterId, cluster] of clusters) {
         for (const id of cluster.deployments.keys()) if (!open.has(id)) forget(cluster, id);
@@ -188,18 +224,27 @@ export function createWatches(deps: WatchesDeps): Watches {
   };
 }
 
-function setConditions(cluster: Cluster, row: WatchedRow, state: DeploymentState): void {
+/** `folded`: the newest event in the state of a deployment that another worker drives; null for one of our own. */
+function setConditions(cluster: Cluster, row: WatchedRow, state: DeploymentState, folded: number | null): boolean {
   const known = cluster.deployments.get(row.id);
-  if (known && known.version > row.version) return;
+  if (known && known.version > row.version) return false;
   forget(cluster, row.id);
   const conditions = activeConditions(state);
-  if (conditions.length === 0) return;
-  const told = new Map<string, { holds: boolean; trouble: string }>();
+  if (conditions.length === 0) return false;
+  const told = new Map<string, Told>();
   for (const { key } of conditions) {
     const seen = state.observed[key];
-    if (seen) told.set(key, { holds: seen.holds, trouble: troubleOf(seen.detail) });
+    if (seen) told.set(key, { holds: seen.holds, trouble: troubleOf(seen.detail), number: 0 });
+    const unfolded = known?.told.get(key);
+    if (unfolded && folded !== null && unfolded.number > folded) told.set(key, unfolded);
   }
-  cluster.deployments.set(row.id, { id: row.id, version: row.version, conditions, told });
+  cluster.deployments.set(row.id, {
+    id: row.id,
+    version: row.version,
+    conditions,
+    told,
+    elsewhere: folded !== null,
+  });
   for (const interest of conditions.flatMap(interestsOf)) {
     const ids = cluster.byInterest.get(interest);
     if (ids) ids.add(row.id);
@@ -207,6 +252,8 @@ function setConditions(cluster: Cluster, row: WatchedRow, state: DeploymentState
   }
   cluster.dirty.add(row.id);
   cluster.idleSince = null;
+  const before = new Set(known?.conditions.map(({ key }) => key));
+  return conditions.some(({ key }) => !before.has(key));
 }
 
 function forget(cluster: Cluster, id: string): void {
@@ -221,19 +268,46 @@ function forget(cluster: Cluster, id: string): void {
   }
 }
 
+type Report = { watched: Watched; condition: Condition; holds: boolean; detail: string };
+
+/**
+ * Without the reports to deployments that another worker has moved on since: what they asked for is learnt anew, or the
+ * pin that a run itself has just replaced would be told as somebody's disturbance.
+ */
+async function stillAsked(
+  deps: WatchesDeps,
+  reports: Report[],
+  learn: (ids: string[]) => Promise<void>,
+): Promise<Report[]> {
+  const elsewhere = new Map(
+    reports.filter(({ watched }) => watched.elsewhere).map(({ watched }) => [watched.id, watched]),
+  );
+  if (elsewhere.size === 0) return reports;
+  const rows = await deps.db.prisma.deployment.findMany({
+    where: { id: { in: [...elsewhere.keys()] } },
+    select: { id: true, version: true },
+  });
+  const moved = new Set(
+    rows.filter(({ id, version }) => version > (elsewhere.get(id)?.version ?? 0)).map(({ id }) => id),
+  );
+  if (moved.size > 0) await learn([...moved]);
+  return reports.filter(({ watched }) => !moved.has(watched.id));
+}
+
 /** Evaluates what was touched and appends, in one round trip, an event for each condition that turned. */
-async function flush(deps: WatchesDeps, cluster: Cluster): Promise<void> {
+async function flush(deps: WatchesDeps, cluster: Cluster, learn: (ids: string[]) => Promise<void>): Promise<void> {
   const { epoch, cache, key } = cluster;
   if (epoch === null) return;
-  const reports: { watched: Watched; condition: Condition; holds: boolean; detail: string }[] = [];
+  const found: Report[] = [];
   for (const id of cluster.dirty) {
     const watched = cluster.deployments.get(id);
     for (const condition of watched?.conditions ?? []) {
       const { holds, detail } = evaluate(condition, cache);
-      if (watched && isNews(watched, condition.key, holds, detail)) reports.push({ watched, condition, holds, detail });
+      if (watched && isNews(watched, condition.key, holds, detail)) found.push({ watched, condition, holds, detail });
     }
   }
   cluster.dirty.clear();
+  const reports = await stillAsked(deps, found, learn);
   if (reports.length === 0) return;
   const results = await appendNews(
     deps.db,
@@ -252,7 +326,8 @@ async function flush(deps: WatchesDeps, cluster: Cluster): Promise<void> {
     if (!report) continue;
     if (result.appended) {
       owners.set(report.watched.id, result.owner);
-      report.watched.told.set(report.condition.key, { holds: report.holds, trouble: troubleOf(report.detail) });
+      const { holds, detail } = report;
+      report.watched.told.set(report.condition.key, { holds, trouble: troubleOf(detail), number: result.number });
     } else if (result.reason === 'epoch') {
       // Another worker owns the watches now; it evaluates everything anew.
       loseLease(cluster);
