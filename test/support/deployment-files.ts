@@ -14,6 +14,7 @@ export type Shop = {
   root?: Record<string, unknown> | null;
   /** Further objects, before the Deployment. */
   objects?: Record<string, unknown>[];
+  podLabels?: Record<string, string>;
   podAnnotations?: Record<string, string>;
   env?: { name: string; value: string }[];
 };
@@ -36,7 +37,9 @@ export function service(name: string, spec: Record<string, unknown> = {}): Recor
   };
 }
 
-export function workload(shop: Pick<Shop, 'version' | 'replicas' | 'podAnnotations' | 'env'>): Record<string, unknown> {
+export function workload(
+  shop: Pick<Shop, 'version' | 'replicas' | 'podLabels' | 'podAnnotations' | 'env'>,
+): Record<string, unknown> {
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',
@@ -45,7 +48,10 @@ export function workload(shop: Pick<Shop, 'version' | 'replicas' | 'podAnnotatio
       replicas: shop.replicas ?? 2,
       selector: { matchLabels: { app: 'web' } },
       template: {
-        metadata: { labels: { app: 'web' }, ...(shop.podAnnotations ? { annotations: shop.podAnnotations } : {}) },
+        metadata: {
+          labels: { app: 'web', ...shop.podLabels },
+          ...(shop.podAnnotations ? { annotations: shop.podAnnotations } : {}),
+        },
         spec: {
           containers: [
             { name: 'web', image: `registry.example.org/web:${shop.version}`, ...(shop.env ? { env: shop.env } : {}) },

@@ -194,11 +194,7 @@ function checkConfirmed({ recording, expected, names }: Run): string[] {
   let fell = false;
   for (const { change, moment } of momentsOf(recording)) {
     if (!change) continue;
-    if (change.kind === 'ServiceProfile' && last) {
-      const mesh = moment.meshWeights(names.root);
-      const [stable, canary] = [mesh[names.root] ?? 0, mesh[names.canary] ?? 0];
-      if (canary === last.canary && stable === last.stable) taken = true;
-    }
+    if (last && !taken) taken = meshHas(moment, names, last);
     if (change.kind !== 'TrafficSplit' || change.type === 'DELETED') continue;
     const next = weightsOf(change.object, names);
     if (!next || (last && next.canary === last.canary)) continue;
@@ -210,9 +206,18 @@ function checkConfirmed({ recording, expected, names }: Run): string[] {
       );
     }
     last = next;
-    taken = false;
+    taken = meshHas(moment, names, next);
   }
   return broken;
+}
+
+function meshHas(
+  moment: Moment,
+  { root, canary }: Run['names'],
+  { stable, canary: share }: NonNullable<Weights>,
+): boolean {
+  const mesh = moment.meshWeights(root);
+  return (mesh[root] ?? 0) === stable && (mesh[canary] ?? 0) === share;
 }
 
 /** Law 5: what is created has no effect by itself. */
