@@ -1,6 +1,8 @@
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { commandOf, isAlive } from './processes.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { identityOf } from './processes.ts';
 import { Remedy, systemCode } from './remedy.ts';
 
 /** The files of one data folder. Everything that standalone keeps is under it. */
@@ -66,25 +68,30 @@ export function readJson(path: string): unknown {
   }
 }
 
-type Lock = { pid: number; url: string | null };
+const Lock = z.object({ pid: z.number(), identity: z.string().min(1), url: z.string().nullable() });
+type Lock = z.infer<typeof Lock>;
+
+/** How long a lock that was taken over must stay ours before it counts. */
+const settleMs = 100;
 
 /**
  * Lets one process at a time use a data folder. A lock left by a process that is gone, or whose id has gone to another
- * program since, is taken over.
+ * program since, is taken over; of several that do so at once the last to write keeps it, and the others see that.
  *
  * @returns how to tell others the URL, and how to give the folder back
  * @throws Remedy while another instance is running
  */
-export function lockDataDir(dir: DataDir): { announce(url: string): void; release(): void } {
-  const mine: Lock = { pid: process.pid, url: null };
-  for (;;) {
-    try {
-      writeFileSync(dir.lock, JSON.stringify(mine), { flag: 'wx', mode: 0o600 });
-      break;
-    } catch (error) {
-      if (systemCode(error) !== 'EEXIST') throw error;
-      removeStaleLock(dir);
-    }
+export async function lockDataDir(dir: DataDir): Promise<{ announce(url: string): void; release(): void }> {
+  const mine: Lock = { pid: process.pid, identity: identityOf(process.pid), url: null };
+  try {
+    writeFileSync(dir.lock, JSON.stringify(mine), { flag: 'wx', mode: 0o600 });
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error;
+    refuseIfHeld(dir, readLock(dir.lock));
+    writePrivate(dir.lock, JSON.stringify(mine));
+    await sleep(settleMs);
+    const now = readLock(dir.lock);
+    if (now?.pid !== mine.pid || now.identity !== mine.identity) refuseIfHeld(dir, now);
   }
   return {
     announce(url) {
@@ -96,37 +103,20 @@ export function lockDataDir(dir: DataDir): { announce(url: string): void; releas
   };
 }
 
-function removeStaleLock(dir: DataDir): void {
-  const held = readLock(dir.lock);
-  if (held !== undefined && isAlive(held.pid) && commandOf(held.pid).includes('standalone')) {
-    throw new Remedy(
-      `CDaaS is running on ${dir.path} already (process ${held.pid}${held.url ? `, ${held.url}` : ''}).\n` +
-        `Stop it first (kill ${held.pid}), or start a second one beside it:\n` +
-        `  CDAAS_DATA_DIR=.cdaas-2 PORT=0 npm start`,
-    );
-  }
-  // Moved, not deleted: of two processes that find the same stale lock only one moves it, and the other sees it gone.
-  const moved = `${dir.lock}.stale-${process.pid}`;
-  try {
-    renameSync(dir.lock, moved);
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return;
-    throw error;
-  }
-  rmSync(moved, { force: true });
+function refuseIfHeld({ path }: DataDir, held: Lock | undefined): void {
+  if (held === undefined || identityOf(held.pid) !== held.identity) return;
+  throw new Remedy(
+    `CDaaS is running on ${path} already (process ${held.pid}${held.url ? `, ${held.url}` : ''}).\n` +
+      `Stop it first (kill ${held.pid}), or start a second one beside it:\n` +
+      `  CDAAS_DATA_DIR=.cdaas-2 PORT=0 npm start`,
+  );
 }
 
+/** Undefined where there is none, or one that a crash cut short. */
 function readLock(path: string): Lock | undefined {
   try {
-    const content: unknown = JSON.parse(readFileSync(path, 'utf8'));
-    if (typeof content !== 'object' || content === null || !('pid' in content) || typeof content.pid !== 'number') {
-      return undefined;
-    }
-    return { pid: content.pid, url: 'url' in content && typeof content.url === 'string' ? content.url : null };
+    return Lock.safeParse(JSON.parse(readFileSync(path, 'utf8'))).data;
   } catch {
-    // Being written at this moment by another process, or cut short by a crash: the age tells.
-    const fresh = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0) < 2000;
-    if (fresh) throw new Remedy('Another CDaaS is starting on this data folder at this moment. Try again.');
     return undefined;
   }
 }

@@ -13,6 +13,24 @@ export function isAlive(pid: number): boolean {
   }
 }
 
+/**
+ * Tells a process from every other one that has or will have its id, on this machine and over restarts of containers:
+ * when it was started. Empty if it is gone.
+ */
+export function identityOf(pid: number): string {
+  try {
+    if (process.platform !== 'linux') {
+      return execFileSync('ps', ['-o', 'lstart=', '-p', String(pid)], { encoding: 'utf8' }).trim();
+    }
+    // proc(5): field 22 is the start in ticks since the boot; the command in field 2 may hold spaces and brackets.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const started = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    return `${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()}/${started}`;
+  } catch {
+    return '';
+  }
+}
+
 /** The command line of a process, empty if it is gone: tells a process from another that got its id later. */
 export function commandOf(pid: number): string {
   try {
