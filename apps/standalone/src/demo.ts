@@ -179,6 +179,11 @@ export function tellWhatToTry(screen: Screen, at: { url: string; adminFile: stri
   );
   screen.line(`  curl -s -X POST ${url}/deployments/DEPLOYMENT/rollback -H "Authorization: Bearer $TOKEN"`);
   screen.line();
+  screen.line('  # a version that crashes under traffic: it rolls back by itself');
+  screen.line("  sed 's/shop:2.0.0/shop:2.1.0-crash/' examples/shop-v2.yaml |");
+  screen.line(`    curl -s ${url}/pipelines/kubernetes -H "Authorization: Bearer $TOKEN" \\`);
+  screen.line("    -H 'Content-Type: application/yaml' --data-binary @-");
+  screen.line();
   screen.line('  # the cluster, while it happens');
   screen.line(`  kubectl --kubeconfig ${kubeconfig} get trafficsplits,services,replicasets,pods -n shop`);
   screen.line();

@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { localUrl } from './addresses.ts';
+import { readConfig, readOptions } from './config.ts';
+import { Remedy } from './remedy.ts';
+
+test('an empty environment gives the defaults of the documentation', () => {
+  const { host, port, dataDir, databaseUrl, drainSeconds } = readConfig({});
+  assert.deepEqual(
+    { host, port, databaseUrl, drainSeconds },
+    { host: '127.0.0.1', port: 8080, databaseUrl: undefined, drainSeconds: 5 },
+  );
+  assert.match(dataDir, /[/\\]\.cdaas$/);
+});
+
+test('an empty variable counts as unset', () => {
+  assert.equal(readConfig({ PORT: '', DATABASE_URL: '', PUBLIC_URL: '' }).port, 8080);
+});
+
+test('a public URL loses the slash at its end', () => {
+  assert.equal(readConfig({ PUBLIC_URL: 'https://cdaas.example.org/' }).publicUrl, 'https://cdaas.example.org');
+});
+
+test('everything wrong in the environment is told at once', () => {
+  assert.throws(
+    () =>
+      readConfig({ PORT: 'http', DRAIN_SECONDS: '-1', DATABASE_URL: 'mysql://db/x', OUTBOUND_ALLOW: 'cluster:here' }),
+    (error) =>
+      error instanceof Remedy &&
+      ['PORT', 'DRAIN_SECONDS', 'DATABASE_URL', 'cluster:here'].every((word) => error.message.includes(word)),
+  );
+});
+
+test('options are read, and an unknown one is refused with the usage', () => {
+  assert.deepEqual(readOptions([]), { help: false, demo: true });
+  assert.deepEqual(readOptions(['--no-demo']), { help: false, demo: false });
+  assert.deepEqual(readOptions(['-h']), { help: true, demo: true });
+  assert.throws(() => readOptions(['--nodemo']), /--nodemo[\s\S]*Usage: npm start/);
+});
+
+test('the local URL of an address is one that this machine can call', () => {
+  assert.equal(localUrl('127.0.0.1', 8080), 'http://127.0.0.1:8080');
+  assert.equal(localUrl('0.0.0.0', 80), 'http://127.0.0.1:80');
+  assert.equal(localUrl('::1', 8080), 'http://[::1]:8080');
+});
