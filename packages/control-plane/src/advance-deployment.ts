@@ -193,7 +193,7 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
       drive.state = state;
       drive.row.version = outcome.version;
       drive.owned = !release && !isFinal(state.status);
-      deps.watches.update(drive.row, drive.state);
+      deps.watches.update(drive.row, drive.state, outcome.number);
       return true;
     }
     if (outcome.refusedClaim) {

@@ -19,8 +19,8 @@ import type { WakeQueue } from './queue.ts';
  * A new owner lists, evaluates everything, and reports what differs from what the deployments were last told.
  */
 export type Watches = {
-  /** A deployment's state as this worker just committed it: what it waits for from now on. */
-  update(row: WatchedRow, state: DeploymentState): void;
+  /** A deployment's state as this worker just committed it, with all events up to `folded`: what it waits for from now on. */
+  update(row: WatchedRow, state: DeploymentState, folded: number): void;
   /** Another worker committed a wait of this deployment. */
   look(deploymentId: string): Promise<void>;
   /** Takes free leases and takes up what other workers committed; called by the sweep. */
@@ -149,9 +149,9 @@ export function createWatches(deps: WatchesDeps): Watches {
   };
 
   /** Takes note of what a deployment waits for; answers whether that is anything new. */
-  const note = (row: WatchedRow, state: DeploymentState, folded: number | null): boolean => {
+  const note = (row: WatchedRow, state: DeploymentState, since: Since): boolean => {
     const cluster = clusterOf(row);
-    const isNew = setConditions(cluster, row, state, folded);
+    const isNew = setConditions(cluster, row, state, since);
     if (state.survey?.meshConfirmation === 'linkerd-smi' && cluster.deployments.has(row.id)) {
       cluster.profileNamespaces.add(state.outline.namespace);
       if (cluster.epoch !== null) watchProfiles(deps, cluster, (interests) => touch(cluster, interests));
@@ -172,15 +172,19 @@ export function createWatches(deps: WatchesDeps): Watches {
         tenantId: true,
         state: true,
         foldedEvent: true,
+        lastEvent: true,
       },
     });
-    for (const { state, foldedEvent, ...row } of rows) note(row, state as unknown as DeploymentState, foldedEvent);
+    for (const { state, foldedEvent: folded, lastEvent, ...row } of rows) {
+      const reports = lastEvent > folded ? await reportsSince(deps.db, row.id, folded) : [];
+      note(row, state as unknown as DeploymentState, { folded, reports, elsewhere: true });
+    }
   };
 
   return {
-    update(row, state) {
+    update(row, state, folded) {
       if (closed) return;
-      const isNew = note(row, state, null);
+      const isNew = note(row, state, { folded, reports: [], elsewhere: false });
       const cluster = clusterOf(row);
       if (cluster.epoch !== null || cluster.deployments.size === 0) return;
       const tell = async () => {
@@ -224,8 +228,22 @@ export function createWatches(deps: WatchesDeps): Watches {
   };
 }
 
-/** `folded`: the newest event in the state of a deployment that another worker drives; null for one of our own. */
-function setConditions(cluster: Cluster, row: WatchedRow, state: DeploymentState, folded: number | null): boolean {
+/** `folded`: the newest event that a state holds; `reports`: what the deployment was told since, by whoever watched before. */
+type Since = { folded: number; reports: [key: string, told: Told][]; elsewhere: boolean };
+
+async function reportsSince(db: Database, deploymentId: string, folded: number): Promise<Since['reports']> {
+  const events = await db.prisma.event.findMany({
+    where: { deploymentId, type: 'observed', number: { gt: folded } },
+    orderBy: { number: 'asc' },
+    select: { number: true, data: true },
+  });
+  return events.map(({ number, data }) => {
+    const { condition, holds, detail } = data as { condition: string; holds: boolean; detail: string };
+    return [condition, { holds, trouble: troubleOf(detail), number }];
+  });
+}
+
+function setConditions(cluster: Cluster, row: WatchedRow, state: DeploymentState, since: Since): boolean {
   const known = cluster.deployments.get(row.id);
   if (known && known.version > row.version) return false;
   forget(cluster, row.id);
@@ -236,15 +254,11 @@ function setConditions(cluster: Cluster, row: WatchedRow, state: DeploymentState
     const seen = state.observed[key];
     if (seen) told.set(key, { holds: seen.holds, trouble: troubleOf(seen.detail), number: 0 });
     const unfolded = known?.told.get(key);
-    if (unfolded && folded !== null && unfolded.number > folded) told.set(key, unfolded);
+    if (unfolded && unfolded.number > since.folded) told.set(key, unfolded);
   }
-  cluster.deployments.set(row.id, {
-    id: row.id,
-    version: row.version,
-    conditions,
-    told,
-    elsewhere: folded !== null,
-  });
+  for (const [key, report] of since.reports) told.set(key, report);
+  const { id, version } = row;
+  cluster.deployments.set(id, { id, version, conditions, told, elsewhere: since.elsewhere });
   for (const interest of conditions.flatMap(interestsOf)) {
     const ids = cluster.byInterest.get(interest);
     if (ids) ids.add(row.id);
@@ -309,6 +323,12 @@ async function flush(deps: WatchesDeps, cluster: Cluster, learn: (ids: string[])
   cluster.dirty.clear();
   const reports = await stillAsked(deps, found, learn);
   if (reports.length === 0) return;
+  const toldOf = (id: string) => cluster.deployments.get(id)?.told;
+  // On its way, and later than whatever the driver commits meanwhile.
+  for (const { watched, condition, holds, detail } of reports) {
+    const told = { holds, trouble: troubleOf(detail), number: Number.POSITIVE_INFINITY };
+    toldOf(watched.id)?.set(condition.key, told);
+  }
   const results = await appendNews(
     deps.db,
     null,
@@ -326,8 +346,8 @@ async function flush(deps: WatchesDeps, cluster: Cluster, learn: (ids: string[])
     if (!report) continue;
     if (result.appended) {
       owners.set(report.watched.id, result.owner);
-      const { holds, detail } = report;
-      report.watched.told.set(report.condition.key, { holds, trouble: troubleOf(detail), number: result.number });
+      const told = toldOf(report.watched.id)?.get(report.condition.key);
+      if (told?.number === Number.POSITIVE_INFINITY) told.number = result.number;
     } else if (result.reason === 'epoch') {
       // Another worker owns the watches now; it evaluates everything anew.
       loseLease(cluster);
