@@ -1,4 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** A worker as it runs in production: a process of its own, that can be killed. */
@@ -28,6 +31,7 @@ export async function spawnWorker(
       ENCRYPTION_KEY_FILE: keyFile,
       OUTBOUND_ALLOW: outboundAllow,
       LOG_LEVEL: 'debug',
+      NODE_COMPILE_CACHE: compileCache(main),
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -49,6 +53,22 @@ export async function spawnWorker(
       await gone;
     },
   };
+}
+
+let cacheFolder: string | undefined;
+
+/** Where Node keeps what it compiled of the worker, so that the many processes of a test file start in half the time. */
+function compileCache(main: string): string {
+  if (cacheFolder) return cacheFolder;
+  const folder = mkdtempSync(join(tmpdir(), 'cdaas-compiled-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  // Node writes it as a process ends by itself, which a killed worker does not.
+  spawnSync(process.execPath, [main, '--help'], {
+    env: { ...process.env, NODE_COMPILE_CACHE: folder },
+    stdio: 'ignore',
+  });
+  cacheFolder = folder;
+  return folder;
 }
 
 function started(child: ChildProcess, onLog: (line: string) => void): Promise<number> {

@@ -12,7 +12,7 @@ import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outboun
 import { type CallerContext, systemContext } from '@cdaas/control-plane/principals.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
 import { type FileSource, startPipeline } from '@cdaas/control-plane/start.ts';
-import type { DeploymentState, DeploymentStatus } from '@cdaas/pipeline/deployment-state.ts';
+import type { DeploymentState, DeploymentStatus, Outline } from '@cdaas/pipeline/deployment-state.ts';
 import { isFinal } from '@cdaas/pipeline/deployment-state.ts';
 import { hashKey } from '@cdaas/pipeline/marks.ts';
 import { type Sandbox, startSandbox } from '@cdaas/sandbox/sandbox.ts';
@@ -42,8 +42,8 @@ export type World = {
   spawnWorker(): Promise<WorkerProcess>;
   /** The worker process that drives a deployment now. */
   ownerOf(deploymentId: string): Promise<WorkerProcess | undefined>;
-  /** Shortens waits of the runs in a namespace that start from now on; files cannot ask for less than a minute. */
-  shorten(namespace: string, limits: { readyTimeoutSeconds: number }): Promise<void>;
+  /** Shortens waits of the runs in a namespace that start from now on: a file cannot ask for so little. */
+  shorten(namespace: string, limits: Partial<Pick<Outline, 'readyTimeoutSeconds' | 'steps'>>): Promise<void>;
   /** A namespace of a cluster, with a tenant that has it registered: where most tests take place. */
   scene(options?: { tenant?: Tenant; cluster?: Cluster }): Promise<Scene>;
   close(): Promise<void>;
@@ -183,7 +183,7 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
   return world;
 }
 
-/** Lets tests shorten what a file can ask for in minutes only: applied as the run is stored, before any worker sees it. */
+/** Lets tests shorten waits below what a file can ask for: applied as the run is stored, before any worker sees it. */
 async function addLimits(url: string): Promise<void> {
   await withAdmin(url, (admin) =>
     admin.query(`
