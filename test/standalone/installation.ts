@@ -96,7 +96,7 @@ function launch(args: string[], environment: Record<string, string>, path: (name
       const [, url = ''] = await running.prints(/API\s[^\n]*(http:\/\/[\w.:[\]]+)/);
       return url;
     },
-    async ended(timeoutMs = 30_000) {
+    async ended(timeoutMs = 60_000) {
       const late = sleep(timeoutMs, 'late', { ref: false });
       const outcome = await Promise.race([closed, late]);
       assert.notEqual(outcome, 'late', `still running after ${timeoutMs} ms:\n${printed}`);
