@@ -149,8 +149,7 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
     let state = drive.state;
     const events: Transition['events'] = [];
     const originals: Original[] = [];
-    const tell = (event: DeploymentEvent) => {
-      const before = state;
+    const tell = (event: DeploymentEvent, before = state) => {
       state = decideDeployment(state, event).state;
       const { type, at, ...data } = event;
       if (isTold(before, event, state))
@@ -162,6 +161,9 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
       const event = { ...(data as object), type, at: at.toISOString() } as DeploymentEvent;
       state = decideDeployment(state, event).state;
     }
+    // Whoever brought the news could not know that it turns the run back.
+    const turned = drive.state.rollBack === null && state.rollBack !== null && !isFinal(state.status);
+    if (turned && own.length === 0) tell({ type: 'due', at: deps.clock.now().toISOString() }, drive.state);
     for (const { event, originals: saved } of own) {
       // A commit whose answer was lost had its effect: its outcome is folded already and is not told twice.
       if ('key' in event && state.effect?.key !== event.key) continue;

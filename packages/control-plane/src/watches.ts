@@ -364,8 +364,10 @@ async function flush(deps: WatchesDeps, cluster: Cluster, learn: (ids: string[])
 function isNews(watched: Watched, key: string, holds: boolean, detail: string): boolean {
   const told = watched.told.get(key);
   const trouble = troubleOf(detail);
-  if (!told) return holds || trouble !== '';
-  return told.holds !== holds || (trouble !== '' && told.trouble !== trouble);
+  // A guard that never tripped is well; why the pods of a guard that is well are not ready is nobody's worry.
+  const guard = key.startsWith('guard.');
+  if (!told) return holds || (trouble !== '' && !guard);
+  return told.holds !== holds || (trouble !== '' && told.trouble !== trouble && (holds || !guard));
 }
 
 /** The part of a detail that names Kubernetes' reasons, without the counts. */

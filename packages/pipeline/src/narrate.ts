@@ -21,9 +21,10 @@ export function narrate(before: DeploymentState, event: DeploymentEvent, after: 
       return before.at === after.at ? null : `${event.by} approved ${event.ref}`;
     case 'refused':
       // A conflict only says that the object moved on: it is read and written again.
-      if (event.status === 409 && after.rollBack === before.rollBack) return null;
+      if (event.status === 409) return null;
       return `The cluster refused ${phaseWords(before)}: ${event.message}`;
     case 'lost':
+      return `Whether the last call to the cluster arrived is not known (${event.message}); the cluster is asked first`;
     case 'unreachable':
       return before.heldSince === null ? `The cluster cannot be reached: ${event.message}; holding` : null;
     case 'checked':
