@@ -73,7 +73,7 @@ type Lane = { world: World; workers: WorkerProcess[] };
 const lanes: Lane[] = [];
 const free: Lane[] = [];
 const waiting: ((lane: Lane) => void)[] = [];
-const table: string[] = [];
+const table = new Map<string, string>();
 const laneCount = 2;
 
 before(async () => {
@@ -87,7 +87,10 @@ before(async () => {
   );
 });
 after(async () => {
-  console.log(['write          killed   watches  ms to the next write  end', ...table.sort()].join('\n'));
+  const rows = writes.flatMap(({ name }) =>
+    phases.map((phase) => table.get(`${name} ${phase}`) ?? `${name}: not done`),
+  );
+  console.log(['write          killed   watches  ms to the next write  end', ...rows].join('\n'));
   await Promise.all(lanes.map(({ world }) => world.close()));
 });
 
@@ -144,7 +147,8 @@ async function killAt({ world, workers }: Lane, write: Write, phase: Phase): Pro
 
   const end = write.way === 'finish' ? 'succeeded' : 'rolledBack';
   const took = nextAt === undefined ? '-' : String(nextAt - killedAt);
-  table.push(
+  table.set(
+    `${write.name} ${phase}`,
     `${write.name.padEnd(14)} ${phase.padEnd(8)} ${watches.padEnd(8)} ${took.padStart(20)}  ${seen.status}, ${end === 'succeeded' ? 'as after a run that nobody disturbed' : 'as before the deployment'}`,
   );
   assert.equal(seen.status, write.way === 'finish' ? 'SUCCEEDED' : 'CANCELLED', tell(seen));

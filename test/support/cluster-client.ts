@@ -26,6 +26,7 @@ const collections = {
 export type Kind = keyof typeof collections;
 export const kinds = Object.keys(collections) as Kind[];
 
+export type Listed = { objects: KubernetesObject[]; resourceVersion: string };
 export type WatchEvent = { type: 'ADDED' | 'MODIFIED' | 'DELETED'; object: KubernetesObject };
 
 export type ClusterClient = ReturnType<typeof createClusterClient>;
@@ -80,7 +81,7 @@ export function createClusterClient({ server, caData, token }: ClusterAddress) {
       return answer.status === 404 ? undefined : expectDone(answer, `get ${kind} ${name}`);
     },
 
-    async list(kind: Kind, namespace: string): Promise<{ objects: KubernetesObject[]; resourceVersion: string }> {
+    async list(kind: Kind, namespace: string): Promise<Listed> {
       const { items, metadata } = expectDone(
         await send('GET', pathOf(kind, namespace)),
         `list ${kind}`,
@@ -108,11 +109,33 @@ export function createClusterClient({ server, caData, token }: ClusterAddress) {
       expectDone(await send('DELETE', pathOf(kind, namespace, name)), `delete ${kind} ${name}`);
     },
 
-    /** Follows a collection after a resourceVersion, over interruptions too, until it is closed. */
-    watch(kind: Kind, namespace: string, after: string, onEvent: (event: WatchEvent) => void): { close(): void } {
-      let version = after;
+    /**
+     * Follows a collection from a list of it, over interruptions too, until it is closed. Where the cluster no longer
+     * keeps the changes that were missed, they are made up from what is different.
+     */
+    watch(kind: Kind, namespace: string, from: Listed, onEvent: (event: WatchEvent) => void): { close(): void } {
+      let version = from.resourceVersion;
       let closed = false;
       let response: IncomingMessage | undefined;
+      const known = new Map(from.objects.map((object) => [object.metadata.name, object]));
+      const deliver = (event: WatchEvent) => {
+        if (event.type === 'DELETED') known.delete(event.object.metadata.name);
+        else known.set(event.object.metadata.name, event.object);
+        onEvent(event);
+      };
+      const catchUp = async () => {
+        const { objects, resourceVersion } = await this.list(kind, namespace);
+        for (const object of objects) {
+          const before = known.get(object.metadata.name);
+          if (before?.metadata.resourceVersion === object.metadata.resourceVersion) continue;
+          deliver({ type: before ? 'MODIFIED' : 'ADDED', object });
+        }
+        const names = new Set(objects.map(({ metadata }) => metadata.name));
+        for (const object of [...known.values()].filter(({ metadata }) => !names.has(metadata.name))) {
+          deliver({ type: 'DELETED', object: { ...object, metadata: { ...object.metadata, resourceVersion } } });
+        }
+        version = resourceVersion;
+      };
       const handle = {
         close() {
           closed = true;
@@ -134,9 +157,12 @@ export function createClusterClient({ server, caData, token }: ClusterAddress) {
               rest = lines.pop() ?? '';
               for (const line of lines) {
                 const { type, object } = JSON.parse(line) as { type: string; object: KubernetesObject };
-                if (type === 'ERROR') throw new Error(`the watch of ${kind} broke: ${line}`);
+                if (type === 'ERROR') {
+                  await catchUp();
+                  break;
+                }
                 version = object.metadata.resourceVersion ?? version;
-                if (type !== 'BOOKMARK') onEvent({ type: type as WatchEvent['type'], object });
+                if (type !== 'BOOKMARK') deliver({ type: type as WatchEvent['type'], object });
               }
             }
           } catch (error) {

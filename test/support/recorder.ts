@@ -53,12 +53,12 @@ export async function startRecorder(client: ClusterClient, namespace: string): P
   const writes: SentWrite[] = [];
   const watches = await Promise.all(
     recordedKinds.map(async (kind) => {
-      const { objects, resourceVersion } = await client.list(kind, namespace);
-      for (const object of objects) {
+      const listed = await client.list(kind, namespace);
+      for (const object of listed.objects) {
         before.set(idOf(kind, object), object);
         current.set(idOf(kind, object), object);
       }
-      return client.watch(kind, namespace, resourceVersion, ({ type, object }) => {
+      return client.watch(kind, namespace, listed, ({ type, object }) => {
         changes.push({ version: Number(object.metadata.resourceVersion), kind, type, object });
         if (type === 'DELETED') current.delete(idOf(kind, object));
         else current.set(idOf(kind, object), object);
