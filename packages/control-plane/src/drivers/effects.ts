@@ -7,8 +7,9 @@ import { type Surroundings, survey } from '@cdaas/pipeline/preflight.ts';
 import { slotOfObject } from '@cdaas/pipeline/programme.ts';
 import { type ClusterWrite, factsOf, fenceVersion, refOf, renderWrite } from '@cdaas/pipeline/render.ts';
 import type { KubeClient, ResourceRef } from './kube.ts';
-import { statusMessage, statusReason, toObject } from './kube-answer.ts';
+import { isRecord, statusMessage, statusReason, toObject } from './kube-answer.ts';
 import type { Answered, Outcome } from './kube-exchange.ts';
+import { redactSecrets } from './redact.ts';
 import { readSurroundings, viewFor } from './surroundings.ts';
 
 /**
@@ -180,9 +181,15 @@ function refused(performance: Performance, key: string, { status, body, retryAft
     key,
     status,
     reason: statusReason(body) ?? '',
-    message: statusMessage(body) || 'the cluster gave no reason',
+    message: statusMessage(withoutSecrets(performance.plan, body)) || 'the cluster gave no reason',
     ...(retryAfterMs === undefined ? {} : { retryAfterSeconds: Math.ceil(retryAfterMs / 1000) }),
   };
+}
+
+/** Some servers repeat what they refuse. */
+function withoutSecrets(plan: DeploymentPlan, body: unknown): unknown {
+  if (!isRecord(body) || typeof body.message !== 'string') return body;
+  return { ...body, message: redactSecrets(body.message, plan.objects) };
 }
 
 function at(performance: Performance): string {
