@@ -7,7 +7,7 @@ import { registerCluster } from '@cdaas/control-plane/clusters.ts';
 import { type Database, openDatabase } from '@cdaas/control-plane/db.ts';
 import { createVault, loadOrCreateKey } from '@cdaas/control-plane/encryption.ts';
 import { listenForEvents } from '@cdaas/control-plane/listen.ts';
-import { bootstrap } from '@cdaas/control-plane/organisations.ts';
+import { bootstrap, type NewCredential } from '@cdaas/control-plane/organisations.ts';
 import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
 import { type CallerContext, systemContext } from '@cdaas/control-plane/principals.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
@@ -34,6 +34,8 @@ export type World = {
   url: string;
   /** As the worker sees it: the rows of all tenants. */
   db: Database;
+  /** The key that wraps all others. */
+  key: Buffer;
   /** Every line that the processes of this world logged. */
   logs: string[];
   tenant(name: string): Promise<Tenant>;
@@ -58,7 +60,7 @@ export type WorldOptions = {
 
 export type Tenant = {
   ctx: CallerContext;
-  clientSecret: string;
+  credential: NewCredential;
   /** Registers a cluster and answers its account. */
   register(cluster: Cluster, name?: string): Promise<string>;
   start(source: FileSource): Promise<Run>;
@@ -99,6 +101,7 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
   const world: World = {
     url: clone.url,
     db,
+    key: Buffer.from(key),
     logs,
 
     async tenant(tenantName) {
@@ -109,7 +112,7 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
       const ctx = systemContext(base, made, 'ci');
       return {
         ctx,
-        clientSecret: made.credential.clientSecret,
+        credential: made.credential,
         async register({ sandbox: { server, caData, token } }, account = `account-${++count}`) {
           await registerCluster(ctx, { name: account, server, caData, token });
           return account;
