@@ -418,5 +418,5 @@ function awaitingApproval(): Partial<DeploymentState> {
 }
 
 function pastReturn(): Partial<DeploymentState> {
-  return { at: 'F4.delete', survey, startedAt: '2031-01-02T03:04:05.000Z' };
+  return { at: 'F4.delete', noReturn: true, survey, startedAt: '2031-01-02T03:04:05.000Z' };
 }

@@ -192,7 +192,7 @@ export async function cancelPipeline(
   if (!row.deployments.some((deployment) => canStillCancel(readDeploymentState(deployment.state))))
     throw finishingError();
 
-  const news = { type: 'cancelRequested', data: { by: ctx.actor.name } };
+  const news = { type: 'cancelRequested', data: { by: ctx.actor.name }, message: `${ctx.actor.name} cancelled` };
   const [result] = await appendNews(ctx.db, ctx.scope, [
     { pipelineId: id, unlessStatus: [...finalPipelineStatuses], ...news },
   ]);
