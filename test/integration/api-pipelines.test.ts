@@ -360,7 +360,7 @@ test('a cancel is taken once, changes nothing again, and is refused when nothing
   const cancel = () => api.call(tenant.deployer, 'POST', `/pipelines/${pipelineId}/cancel`);
   await moveDeployment(tenant, id, { ...pastReturn(), status: 'FINISHING' });
   assert.deepEqual(codesOf(await cancel()), ['deployment.finishing']);
-  await moveDeployment(tenant, id, { status: 'PAUSED', at: 'P.survey', survey: null });
+  await moveDeployment(tenant, id, { status: 'PAUSED', at: 'P.survey', noReturn: false, survey: null });
   const taken = await cancel();
   assert.equal(taken.status, 202, taken.text);
   const events = await eventsOf(tenant, pipelineId);
