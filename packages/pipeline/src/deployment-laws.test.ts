@@ -14,12 +14,11 @@ import { type Action, createSetup, type How } from './testing/world.ts';
 const weight = (value: number): StrategyStep => ({ kind: 'setWeight', weight: value });
 const approval: StrategyStep = { kind: 'pause', untilApproved: true, approvalExpirationSeconds: null };
 
-const outcomes: How[] = ['lostApplied', 'lostNotApplied', 'serverError', 'unreachable', 'forbidden', 'throttled'];
+const outcomes: How[] = ['lostApplied', 'lostNotApplied', 'unreachable', 'forbidden'];
+const everyOutcome: How[] = [...outcomes, 'serverError', 'throttled'];
 const rollBack: Action = { do: 'rollBack' };
 const failing: Action[] = [
   { do: 'kill', hash: 'new', count: 1 },
-  { do: 'kill', hash: 'new', count: 2 },
-  { do: 'kill', hash: 'old', count: 1 },
   { do: 'kill', hash: 'old', count: 2 },
 ];
 const edits: Action[] = [
@@ -37,47 +36,57 @@ const others: Disturbances = { calls: [], others: [rollBack, ...failing, ...edit
 type Case = { name: string; set: Parameters<typeof createSetup>[0]; disturbances: Disturbances; atLeast: number };
 
 const cases: Case[] = [
-  { name: '[]', set: {}, disturbances: calls, atLeast: 5000 },
-  { name: '[50]', set: { steps: [weight(50)] }, disturbances: calls, atLeast: 6000 },
   {
-    name: '[20, approval, 60]',
-    set: { steps: [weight(20), approval, weight(60)] },
-    disturbances: calls,
-    atLeast: 8000,
+    name: '[50]',
+    set: { steps: [weight(50)] },
+    disturbances: { ...calls, calls: everyOutcome },
+    atLeast: 6000,
   },
-  { name: '[100], stored', set: { steps: [weight(100)], mesh: 'stored' }, disturbances: calls, atLeast: 4000 },
-  { name: '[0]', set: { steps: [weight(0)] }, disturbances: calls, atLeast: 6000 },
-  { name: '[60, 20]', set: { steps: [weight(60), weight(20)] }, disturbances: calls, atLeast: 8000 },
   {
-    name: '[50], given canary Service, stored',
-    set: { steps: [weight(50)], given: true, mesh: 'stored' },
-    disturbances: calls,
-    atLeast: 5000,
+    name: '[20, 60] among failing pods and edits by others',
+    set: { steps: [weight(20), weight(60)], replicas: 1 },
+    disturbances: others,
+    atLeast: 6000,
   },
   {
     name: 'first deployment with other objects',
     set: { first: true, objects: true, steps: [weight(50)] },
-    disturbances: { ...calls, most: { calls: 2, others: 1 } },
+    disturbances: { ...calls, calls: everyOutcome, most: { calls: 2, others: 1 } },
     atLeast: 3000,
+  },
+  { name: '[]', set: {}, disturbances: calls, atLeast: 4000 },
+  {
+    name: '[20, approval, 60]',
+    set: { steps: [weight(20), approval, weight(60)] },
+    disturbances: calls,
+    atLeast: 6000,
+  },
+  { name: '[100], stored', set: { steps: [weight(100)], mesh: 'stored' }, disturbances: calls, atLeast: 4000 },
+  { name: '[0]', set: { steps: [weight(0)] }, disturbances: calls, atLeast: 6000 },
+  { name: '[60, 20]', set: { steps: [weight(60), weight(20)] }, disturbances: calls, atLeast: 6000 },
+  {
+    name: '[50], given canary Service, stored',
+    set: { steps: [weight(50)], given: true, mesh: 'stored' },
+    disturbances: calls,
+    atLeast: 4000,
   },
   {
     name: '[approval] with other objects, stored',
     set: { objects: true, steps: [approval], mesh: 'stored' },
     disturbances: calls,
-    atLeast: 5000,
-  },
-  {
-    name: '[20, 60] among failing pods and edits by others',
-    set: { steps: [weight(20), weight(60)] },
-    disturbances: others,
-    atLeast: 8000,
+    atLeast: 4000,
   },
 ];
 
 describe('every order of events of small strategies', () => {
   const explored = new Map<string, Exploration>();
   before(() => {
-    for (const { name, set, disturbances } of cases) explored.set(name, explore(createSetup(set), disturbances));
+    for (const { name, set, disturbances } of cases) {
+      const exploration = explore(createSetup(set), disturbances);
+      explored.set(name, exploration);
+      // The first breach ends it: what comes after says little.
+      if (exploration.breaches.size > 0 || exploration.stuck !== null) return;
+    }
   });
 
   for (const [law, title] of Object.entries(laws) as [Law, string][]) {
@@ -97,7 +106,9 @@ describe('every order of events of small strategies', () => {
 
   for (const { name, atLeast } of cases) {
     test(`the exploration of ${name} looks at thousands of states and reaches every kind of end`, (context) => {
-      const { states, transitions, ends } = explored.get(name) as Exploration;
+      const exploration = explored.get(name);
+      assert.ok(exploration, 'not explored, because a case before it breaks a law');
+      const { states, transitions, ends } = exploration;
       context.diagnostic(`${states} states, ${transitions} transitions, ends ${JSON.stringify(ends)}`);
       assert.ok(states >= atLeast, `${states} states only, ${atLeast} expected`);
       assert.deepEqual(Object.keys(ends).sort(), ['CANCELLED', 'FAILED', 'SUCCEEDED']);

@@ -1,6 +1,7 @@
 import { activeConditions, evaluate } from '../conditions.ts';
 import { canRollBack } from '../deployment-machine.ts';
 import { isFinal } from '../deployment-state.ts';
+import { currentInstruction } from '../moves.ts';
 import { type Breach, breachesOf, type Law } from './laws.ts';
 import { list, viewOf } from './model-cluster.ts';
 import { type Action, act, createWorld, type How, type Setup, settle, type World } from './world.ts';
@@ -31,12 +32,13 @@ export type Disturbances = {
 type Left = Disturbances['most'];
 type Node = { world: World; left: Left; from: number; by: string };
 
-export function explore(setup: Setup, disturbances: Disturbances, limit = 200_000): Exploration {
+export function explore(setup: Setup, disturbances: Disturbances, most = 30_000): Exploration {
   const nodes: Node[] = [{ world: createWorld(setup), left: disturbances.most, from: -1, by: 'begin' }];
   const known = new Map<string, number>([[canonical(nodes[0] as Node), 0]]);
   const into: number[][] = [[]];
   const found: Exploration = { states: 0, transitions: 0, ends: {}, breaches: new Map(), stuck: null };
-  for (let index = 0; index < nodes.length && index < limit; index += 1) {
+  // The first breach ends it: what comes after says little.
+  for (let index = 0; index < Math.min(nodes.length, most) && found.breaches.size === 0; index += 1) {
     const node = nodes[index] as Node;
     const { status } = node.world.state;
     if (isFinal(status)) found.ends[status] = (found.ends[status] ?? 0) + 1;
@@ -64,7 +66,8 @@ export function explore(setup: Setup, disturbances: Disturbances, limit = 200_00
     }
   }
   found.states = nodes.length;
-  found.stuck = found.breaches.size > 0 ? null : stuck(nodes, into);
+  if (found.breaches.size > 0) return found;
+  found.stuck = nodes.length < most ? stuck(nodes, into) : [`more than ${most} states`, ...traceTo(nodes, most)];
   return found;
 }
 
@@ -89,8 +92,8 @@ function actionsOf({ world, left }: Node, { calls, others }: Disturbances): { ac
     list.push(...calls.map((how) => ({ action: { do: 'perform', how } as const, left: oneLess.calls })));
   }
   list.push({ action: { do: 'perform', how: 'ok' }, left }, { action: { do: 'approve' }, left });
-  // A cluster that has caught up cannot end a wait any more, so time goes on.
-  if (isSettled(world)) list.push({ action: { do: 'due' }, left });
+  // A wait for a cluster that catches up ends by that; else time goes on.
+  if (isSettled(world) || currentInstruction(state).kind !== 'wait') list.push({ action: { do: 'due' }, left });
   return list;
 }
 

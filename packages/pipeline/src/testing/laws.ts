@@ -1,11 +1,11 @@
-import { evaluate } from '../conditions.ts';
+import { activeConditions, evaluate, isReady } from '../conditions.ts';
 import { canRollBack, decideDeployment } from '../deployment-machine.ts';
 import { type DeploymentState, isFinal, isSetWeight } from '../deployment-state.ts';
 import { deploymentKey, fenceKey, hashKey, instanceKey } from '../marks.ts';
 import { currentInstruction } from '../moves.ts';
 import { splitWeights } from '../traffic/smi.ts';
 import { formOf, get, list, viewOf } from './model-cluster.ts';
-import { trafficOf, weightsInForce } from './model-controllers.ts';
+import { readyBehind, trafficOf, weightsInForce } from './model-controllers.ts';
 import { newHash, oldHash } from './samples.ts';
 import type { Action, Happened, Setup, World } from './world.ts';
 
@@ -32,6 +32,8 @@ export function breachesOf(setup: Setup, before: World, action: Action, after: W
   };
   checkTraffic(setup, before, after, check);
   checkRaise(setup, before, after, check);
+  checkReturn(setup, before, after, check);
+  checkTurn(setup, before, after, check);
   checkConfirmed(setup, before, after, check);
   checkWrite(setup, before, happened, check);
   checkOthers(setup, after, action, check);
@@ -73,19 +75,58 @@ function isLowering(state: DeploymentState): boolean {
 function checkRaise(setup: Setup, before: World, after: World, check: Check): void {
   const { effect } = after.state;
   if (effect === null || effect.key === before.state.effect?.key || effect.kind !== 'write') return;
-  if (after.state.track === 'rollBack' || after.news.length > 0) return;
+  if (after.state.track === 'rollBack' || !isTold(before)) return;
   const { change } = effect;
   const raised = change.op === 'weights' && change.weights.canary > (after.state.weights?.canary ?? 0);
   const turned = change.op === 'pin' && effect.slot === 'root' && change.hash === newHash;
   if (!raised && !(turned && canRollBack(before.state))) return;
-  const { canaryServiceName: service, rootServiceName } = setup.plan.route;
-  const { namespace, workload } = setup.plan;
-  const ready = { key: 'short', namespace, kind: 'short', service, hash: newHash, ready: workload.replicas } as const;
-  const short = evaluate(ready, viewOf(after.cluster));
-  check('no black hole', !short.holds, () => `${effect.key} is sent with ${short.detail}`);
-  const pin = { key: 'pin', namespace, kind: 'unpinned', service: rootServiceName, hash: oldHash } as const;
-  const unpinned = evaluate(pin, viewOf(after.cluster));
-  check('no black hole', !unpinned.holds, () => `${effect.key} is sent while ${unpinned.detail}`);
+  const { route, workload } = setup.plan;
+  const ready = readyBehind(after.cluster, route.canaryServiceName, newHash);
+  check('no black hole', ready >= workload.replicas, () => `${effect.key} is sent with ${ready} new pods ready`);
+  const root = get(after.cluster, 'Service', route.rootServiceName);
+  const pin = (root?.spec as { selector?: Record<string, string> } | undefined)?.selector?.[hashKey];
+  check('no black hole', pin === oldHash, () => `${effect.key} is sent while root is pinned to ${pin}`);
+}
+
+/** Traffic is given back to the old version only while that can take it: as at the start, or as well as the new one. */
+function checkReturn(setup: Setup, before: World, after: World, check: Check): void {
+  const { effect, survey } = after.state;
+  if (effect === null || effect.key === before.state.effect?.key || effect.kind !== 'write') return;
+  // One that is sent again after a conflict was decided when it was sent first.
+  if (!/^(R1|S7\.\d+)\.weight#/.test(effect.key) || before.state.at === after.state.at || !isTold(before)) return;
+  // Nor is putting back what somebody else just raised.
+  if (before.state.at === after.state.at.replace('.weight', '.mesh')) return;
+  const { change } = effect;
+  if (change.op !== 'weights' || change.weights.canary >= (after.state.weights?.canary ?? 0)) return;
+  const { route } = setup.plan;
+  const old = readyBehind(after.cluster, route.rootServiceName, oldHash);
+  const fresh = readyBehind(after.cluster, route.canaryServiceName, newHash);
+  const enough = old >= (survey?.old?.ready ?? 0) || old >= fresh;
+  check('no black hole', enough, () => `${effect.key} is sent with ${old} old and ${fresh} new pods ready`);
+}
+
+/** The split goes, and root turns, only when nothing flows any more where that would hurt, and connections had time to end. */
+function checkTurn(setup: Setup, before: World, after: World, check: Check): void {
+  const { effect, undo } = after.state;
+  if (effect === null || effect.key === before.state.effect?.key || effect.kind !== 'write') return;
+  const turns = /^F2\.pin#/.test(effect.key);
+  const deletes = /^(F4|R2)\.delete#/.test(effect.key);
+  if ((!turns && !deletes) || after.disturbed || after.state.diverted) return;
+  const weights = weightsInForce(after.cluster, setup.plan.route.canaryServiceName, setup.mesh);
+  const words = () => `${effect.key} is sent at ${JSON.stringify(weights)}`;
+  if (turns) check('confirmed', weights?.canary === 100, words);
+  else check('no black hole', weights === null || weights.canary === 0, words);
+  const drained = after.clock - after.shiftedAt >= setup.plan.drainSeconds * 1000;
+  check('no black hole', drained || undo?.shifted === false, () => `${effect.key} is sent before connections drained`);
+}
+
+/** Whether the run knows what the watches of its cluster could tell. */
+function isTold({ state, cluster, news }: World): boolean {
+  const known = (key: string) => state.observed[key]?.holds ?? false;
+  return (
+    news.length === 0 &&
+    activeConditions(state).every((condition) => evaluate(condition, viewOf(cluster)).holds === known(condition.key))
+  );
 }
 
 function checkConfirmed(setup: Setup, before: World, after: World, check: Check): void {
@@ -200,6 +241,10 @@ function checkEnd(setup: Setup, world: World, check: Check): void {
   const oldSet = get(cluster, 'ReplicaSet', `${workload.name}-${oldHash}`);
   const replicasOf = (set: typeof newSet) => (set?.spec as { replicas?: number } | undefined)?.replicas;
   if (state.status === 'SUCCEEDED') {
+    const ready = list(cluster, 'Pod').filter(
+      (pod) => pod.metadata.labels?.[hashKey] === newHash && isReady(pod),
+    ).length;
+    check('roll back', world.disturbed || ready === workload.replicas, () => `${ready} new pods are ready`);
     check('roll back', !oldSet, () => 'the previous version is still there');
     check(
       'roll back',

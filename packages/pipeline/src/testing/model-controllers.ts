@@ -112,14 +112,26 @@ export function trafficOf(
   return { mesh: { new: mix('new'), old: mix('old'), lost: mix('lost') }, plain };
 }
 
-function behind(cluster: ModelCluster, service: string, hash: string): Shares {
+/** Endpoints of a Service that are listed as ready, of one version. */
+export function readyBehind(cluster: ModelCluster, service: string, hash: string): number {
+  return servingBehind(cluster, service).filter((name) => {
+    const pod = get(cluster, 'Pod', name);
+    return pod && hashOf(pod) === hash;
+  }).length;
+}
+
+function servingBehind(cluster: ModelCluster, service: string): string[] {
   const slice = get(cluster, 'Service', service) && get(cluster, 'EndpointSlice', service);
   const endpoints = (slice?.endpoints ?? []) as { conditions: { ready: boolean }; targetRef: { name: string } }[];
-  const serving = endpoints.filter(({ conditions }) => conditions.ready);
+  return endpoints.filter(({ conditions }) => conditions.ready).map(({ targetRef }) => targetRef.name);
+}
+
+function behind(cluster: ModelCluster, service: string, hash: string): Shares {
+  const serving = servingBehind(cluster, service);
   if (serving.length === 0) return { new: 0, old: 0, lost: 1 };
   const shares: Shares = { new: 0, old: 0, lost: 0 };
-  for (const { targetRef } of serving) {
-    const pod = get(cluster, 'Pod', targetRef.name);
+  for (const name of serving) {
+    const pod = get(cluster, 'Pod', name);
     if (!pod || !isReady(pod)) shares.lost += 1 / serving.length;
     else if (hashOf(pod) === hash) shares.new += 1 / serving.length;
     else shares.old += 1 / serving.length;

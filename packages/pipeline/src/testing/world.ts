@@ -33,6 +33,7 @@ import {
   setReady,
   setWeightsByOthers,
   unpinByOthers,
+  weightsInForce,
 } from './model-controllers.ts';
 import { instance, newHash, newId, oldHash, oldId, type SampleOptions, sampleObjects, samplePlan } from './samples.ts';
 
@@ -54,6 +55,8 @@ export type World = {
   /** Of the row: one more with each commit. */
   version: number;
   clock: number;
+  /** When the weights that traffic follows changed last. */
+  shiftedAt: number;
   /** Requests that a stopped worker or a slow network still holds, as they were rendered. */
   late: ClusterWrite[];
   /** Saved forms of objects, for a restore. */
@@ -104,6 +107,7 @@ export function createWorld(setup: Setup): World {
     cluster,
     version: 1,
     clock: Date.parse('2026-01-01T00:00:00.000Z'),
+    shiftedAt: 0,
     late: [],
     saved: {},
     news: [],
@@ -194,7 +198,12 @@ export function act(setup: Setup, before: World, action: Action): { world: World
     }
   }
   if (world.cluster.revision === before.cluster.revision) world.cluster = before.cluster;
+  else if (weightsIn(setup, before) !== weightsIn(setup, world)) world.shiftedAt = world.clock;
   return { world, happened };
+}
+
+function weightsIn(setup: Setup, { cluster }: World): string {
+  return JSON.stringify(weightsInForce(cluster, setup.plan.route.canaryServiceName, setup.mesh));
 }
 
 function disturb(world: World, action: Action): void {
@@ -212,7 +221,8 @@ function disturb(world: World, action: Action): void {
       return settle(cluster);
     case 'kill':
       world.disturbed = true;
-      return setReady(cluster, action.hash === 'new' ? newHash : oldHash, false, action.count);
+      setReady(cluster, action.hash === 'new' ? newHash : oldHash, false, action.count);
+      return publishEndpoints(cluster);
     case 'edit':
       world.disturbed = true;
       if (action.what === 'unpin') return unpinByOthers(cluster);
