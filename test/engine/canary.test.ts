@@ -65,6 +65,29 @@ describe('A canary over an SMI TrafficSplit', { concurrency: 6 }, () => {
     assert.deepEqual(scene.send(50), { answers: { '2': 50 }, failed: 0 });
   });
 
+  it('answers every request from beginning to end, with and without a mesh', async () => {
+    const scene = await world.scene();
+    await scene.first();
+    const { sandbox } = scene.cluster;
+    const counted = { meshed: 0, plain: 0, failed: 0 };
+    const sample = () => {
+      for (const meshed of [true, false]) {
+        const { answers, failed } = sandbox.send({ namespace: scene.namespace, service: 'web', count: 20, meshed });
+        counted[meshed ? 'meshed' : 'plain'] += Object.values(answers).reduce((sum, count) => sum + count, 0);
+        counted.failed += failed;
+      }
+    };
+    const timer = setInterval(sample, 2);
+    try {
+      const seen = await (await scene.deploy({ version: '2', steps: [weight(10), weight(50), weight(90)] })).end();
+      assert.equal(seen.status, 'SUCCEEDED');
+    } finally {
+      clearInterval(timer);
+    }
+    assert.equal(counted.failed, 0);
+    assert.ok(counted.meshed > 1000 && counted.plain > 1000, JSON.stringify(counted));
+  });
+
   it('tells every step of a canary once, in order', async () => {
     const scene = await world.scene();
     await scene.first();
