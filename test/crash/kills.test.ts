@@ -4,7 +4,7 @@ import { rollBackDeployment } from '@cdaas/control-plane/deployments.ts';
 import { hashKey } from '@cdaas/pipeline/marks.ts';
 import type { StrategyStep } from '@cdaas/pipeline/plan.ts';
 import type { InterceptedRequest, Verdict } from '@cdaas/sandbox/writes.ts';
-import { pause, weight } from '../support/deployment-files.ts';
+import { pause, service, weight } from '../support/deployment-files.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
 import { hashOf } from '../support/recorder.ts';
 import type { WorkerProcess } from '../support/worker-process.ts';
@@ -21,7 +21,13 @@ import { asksForWeight, openWorld, type Run, type Scene, type Seen, tell, type W
  */
 
 type Way = 'finish' | 'rollBack';
-type Write = { name: string; way: Way; matches(request: InterceptedRequest, oldHash: string): boolean };
+type Write = {
+  name: string;
+  way: Way;
+  /** The file names a canary Service of its own. */
+  given?: true;
+  matches(request: InterceptedRequest, oldHash: string): boolean;
+};
 type Phase = 'before' | 'after';
 
 const to = (verb: string, path: RegExp) => (request: InterceptedRequest) =>
@@ -30,8 +36,8 @@ const replicas = (count: number) => (request: InterceptedRequest, oldHash: strin
   to('patch', /\/replicasets\//)(request) &&
   request.path.endsWith(oldHash) === old &&
   (request.body as { spec?: { replicas?: number } }).spec?.replicas === count;
-const pinsRoot = ({ verb, path, body }: InterceptedRequest, to: (pin: string | null) => boolean) => {
-  if (verb !== 'patch' || !path.endsWith('/services/web')) return false;
+const pins = (service: string, { verb, path, body }: InterceptedRequest, to: (pin: string | null) => boolean) => {
+  if (verb !== 'patch' || !path.endsWith(`/services/${service}`)) return false;
   const { apiVersion, spec } = body as { apiVersion?: string; spec?: { selector?: Record<string, string | null> } };
   const pin = spec?.selector?.[hashKey];
   return apiVersion === undefined && pin !== undefined && to(pin);
@@ -43,7 +49,7 @@ const writes: Write[] = [
     way: 'finish',
     matches: (r) => to('patch', /\/services\/web$/)(r) && 'apiVersion' in (r.body as object),
   },
-  { name: 'S2.pin', way: 'finish', matches: (r, old) => pinsRoot(r, (pin) => pin === old) },
+  { name: 'S2.pin', way: 'finish', matches: (r, old) => pins('web', r, (pin) => pin === old) },
   { name: 'S3.canary', way: 'finish', matches: to('create', /\/services$/) },
   { name: 'S4.create', way: 'finish', matches: to('create', /\/replicasets$/) },
   { name: 'S4.scale', way: 'finish', matches: (r, old) => replicas(2)(r, old, false) },
@@ -51,19 +57,22 @@ const writes: Write[] = [
   { name: 'S7.1.weight', way: 'finish', matches: asksForWeight(10) },
   { name: 'S7.3.weight', way: 'finish', matches: asksForWeight(60) },
   { name: 'F1.weight', way: 'finish', matches: asksForWeight(100) },
-  { name: 'F2.pin', way: 'finish', matches: (r, old) => pinsRoot(r, (pin) => pin !== null && pin !== old) },
+  { name: 'F2.pin', way: 'finish', matches: (r, old) => pins('web', r, (pin) => pin !== null && pin !== old) },
   { name: 'F3.weight', way: 'finish', matches: asksForWeight(0) },
   { name: 'F4.delete', way: 'finish', matches: to('delete', /\/trafficsplits\//) },
   { name: 'F5.canary', way: 'finish', matches: to('delete', /\/services\//) },
   { name: 'F6.scale', way: 'finish', matches: (r, old) => replicas(0)(r, old, true) },
   { name: 'F6.delete', way: 'finish', matches: to('delete', /\/replicasets\//) },
-  { name: 'F7.unpin', way: 'finish', matches: (r) => pinsRoot(r, (pin) => pin === null) },
+  { name: 'F7.unpin', way: 'finish', matches: (r) => pins('web', r, (pin) => pin === null) },
   { name: 'R1.weight', way: 'rollBack', matches: asksForWeight(0) },
   { name: 'R2.delete', way: 'rollBack', matches: to('delete', /\/trafficsplits\//) },
   { name: 'R3.canary', way: 'rollBack', matches: to('delete', /\/services\//) },
   { name: 'R4.scale', way: 'rollBack', matches: (r, old) => replicas(0)(r, old, false) },
   { name: 'R4.delete', way: 'rollBack', matches: to('delete', /\/replicasets\//) },
-  { name: 'R5.unpin', way: 'rollBack', matches: (r) => pinsRoot(r, (pin) => pin === null) },
+  { name: 'R5.unpin', way: 'rollBack', matches: (r) => pins('web', r, (pin) => pin === null) },
+  { name: 'S3 given', way: 'finish', given: true, matches: (r) => pins('preview', r, (pin) => pin !== null) },
+  { name: 'F5 given', way: 'finish', given: true, matches: (r) => pins('preview', r, (pin) => pin === null) },
+  { name: 'R3 given', way: 'rollBack', given: true, matches: (r) => pins('preview', r, (pin) => pin === null) },
   { name: 'R6.object.0', way: 'rollBack', matches: to('update', /\/services\/web$/) },
 ];
 const phases: Phase[] = ['before', 'after'];
@@ -122,11 +131,17 @@ async function killAt({ world, workers }: Lane, write: Write, phase: Phase): Pro
   ];
   await world.shorten(scene.namespace, { steps });
   await scene.first();
+  if (write.given) await scene.client.create('Service', scene.namespace, service('preview'));
+  const canary = write.given ? 'preview' : 'web-canary';
   const [old] = (await scene.client.list('ReplicaSet', scene.namespace)).objects;
   const recorder = await scene.record();
   const held = holdRequest(scene, phase, (request) => write.matches(request, hashOf(old)));
 
-  const run = await scene.deploy({ version: '2', steps: [weight(10), pause(1), weight(60), pause(600)] });
+  const run = await scene.deploy({
+    version: '2',
+    steps: [weight(10), pause(1), weight(60), pause(600)],
+    ...(write.given ? { smi: { canaryServiceName: canary } } : {}),
+  });
   if (write.way === 'rollBack') {
     await run.until('the second weight', ({ status, state }) => status === 'PAUSED' && state.at === 'step.4');
     await rollBackDeployment(scene.tenant.ctx, { id: run.deploymentId });
@@ -153,9 +168,13 @@ async function killAt({ world, workers }: Lane, write: Write, phase: Phase): Pro
   );
   assert.equal(seen.status, write.way === 'finish' ? 'SUCCEEDED' : 'CANCELLED', tell(seen));
   assert.equal(seen.pipelineStatus, seen.status);
-  assert.deepEqual(checkLaws(recording, { replicas: 2, end, interrupted: true }), [], tell(seen));
   assert.deepEqual(
-    weightsWritten(recording),
+    checkLaws(recording, { replicas: 2, end, interrupted: true, canary, canaryGiven: write.given === true }),
+    [],
+    tell(seen),
+  );
+  assert.deepEqual(
+    weightsWritten(recording, { root: 'web', canary }),
     write.way === 'finish' ? ['100/0', '90/10', '40/60', '0/100', '100/0'] : ['100/0', '90/10', '40/60', '100/0'],
   );
   nothingToldTwice(seen);

@@ -124,6 +124,52 @@ describe('Two workers on one database', () => {
     assert.deepEqual(scene.send(30), { answers: { '3': 30 }, failed: 0 });
   });
 
+  it('lose nothing of what a deployment waits for when the one that watches its cluster is killed', async () => {
+    const scene = await world.scene({ cluster: await world.cluster() });
+    await scene.first();
+    const { clusterId } = await world.db.prisma.deployment.findFirstOrThrow({ where: { namespace: scene.namespace } });
+    const lease = await world.db.prisma.watchLease.findUniqueOrThrow({ where: { clusterId } });
+    const watcher = spares.find(({ workerId }) => workerId === lease.owner);
+    assert.ok(watcher, 'one of the two watches the cluster');
+    // While it stands still, the other one takes the deployment.
+    watcher.signal('SIGSTOP');
+    const recorder = await scene.record();
+    const podAnnotations = { 'sandbox.cdaas/ready-after': '1s' };
+    const run = await scene.deploy({ version: '2', podAnnotations });
+    const claimed = await run.until('an owner', ({ owner }) => owner !== null);
+    assert.notEqual(claimed.owner, watcher.workerId);
+    watcher.signal('SIGCONT');
+    await run.until('the wait for pods', ({ state }) => state.at === 'S5.wait' && state.effect === null);
+    await watcher.kill();
+    const killedAt = Date.now();
+    const seen = await run.end();
+    const recording = await recorder.stop();
+    assert.equal(seen.status, 'SUCCEEDED');
+    const next = recording.writes.find(({ at }) => at > killedAt);
+    const tookMs = (next?.at ?? Number.POSITIVE_INFINITY) - killedAt;
+    assert.ok(tookMs < 8000, `the next write came ${tookMs} ms after the kill`);
+    assert.deepEqual(checkLaws(recording, { replicas: 2, end: 'succeeded' }), []);
+    await replace(watcher);
+  });
+
+  it('hand over when one is told to stop, without a request lost or repeated', async () => {
+    const scene = await world.scene();
+    await scene.first();
+    const recorder = await scene.record();
+    const hold = holdWrite(scene, asksForWeight(10));
+    const run = await scene.deploy({ version: '2' });
+    await hold.reached;
+    const owner = await ownerOf(run);
+    const ended = owner.end();
+    hold.release();
+    await ended;
+    const seen = await run.end();
+    assert.equal(seen.status, 'SUCCEEDED');
+    assert.ok(!seen.events.some(({ type }) => type === 'lost'));
+    assert.deepEqual(checkLaws(await recorder.stop(), { replicas: 2, end: 'succeeded' }), []);
+    await replace(owner);
+  });
+
   it('finish all of many deployments, each driven by one at a time', async () => {
     const scenes = await Promise.all(Array.from({ length: 8 }, () => world.scene()));
     await Promise.all(scenes.map((scene) => scene.first()));
