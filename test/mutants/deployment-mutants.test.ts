@@ -47,7 +47,7 @@ async function failuresOf(mutant: Mutant | null): Promise<string[]> {
 
 const isLaw = (title: string) => /^(law \d|driving)/.test(title);
 
-describe('one-line mutants of the deployment machine', () => {
+describe('one-line mutants of the deployment machine', { concurrency: 2 }, () => {
   const table: string[] = [];
   after(() => {
     console.log(['mutant | killed by', ...table].join('\n'));

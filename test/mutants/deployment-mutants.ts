@@ -61,13 +61,6 @@ export const mutants: Mutant[] = [
     killedBy: 'law 1',
   },
   {
-    name: 'weights are written to the wrong backends',
-    file: 'traffic/smi.ts',
-    line: '{ service: route.rootServiceName, weight: weights.stable },',
-    instead: '{ service: route.rootServiceName, weight: 100 - weights.stable },',
-    killedBy: 'law 4',
-  },
-  {
     name: 'F3 gives traffic back to root before its endpoints are the new pods',
     file: 'conditions.ts',
     line: 'const listed = pods.every((pod) => !isReady(pod) || seen.pods.has(pod.metadata.name));',

@@ -43,16 +43,22 @@ const cases: Case[] = [
     atLeast: 6000,
   },
   {
-    name: '[20, 60] among failing pods and edits by others',
-    set: { steps: [weight(20), weight(60)], replicas: 1 },
-    disturbances: others,
-    atLeast: 6000,
+    name: '[20, 60] among failing pods, stored',
+    set: { steps: [weight(20), weight(60)], mesh: 'stored' },
+    disturbances: { calls: [], others: [rollBack, ...failing], most: { calls: 0, others: 2 } },
+    atLeast: 1000,
   },
   {
     name: 'first deployment with other objects',
     set: { first: true, objects: true, steps: [weight(50)] },
     disturbances: { ...calls, calls: everyOutcome, most: { calls: 2, others: 1 } },
     atLeast: 3000,
+  },
+  {
+    name: '[20, 60] among failing pods and edits by others',
+    set: { steps: [weight(20), weight(60)], replicas: 1 },
+    disturbances: others,
+    atLeast: 6000,
   },
   { name: '[]', set: {}, disturbances: calls, atLeast: 4000 },
   {

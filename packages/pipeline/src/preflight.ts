@@ -162,19 +162,21 @@ function checkRoot(
   const spec = serviceSpec(root);
   if (spec.clusterIP === 'None')
     return say(name, 'is headless: traffic to it cannot be split; use a Service with a cluster IP');
-  if (spec.type === 'ExternalName') return say(name, 'is of type ExternalName and leads to no pods of this cluster');
+  if (spec.type === 'ExternalName')
+    return say(name, 'is of type ExternalName and leads to no pods of this cluster; name a Service with a selector');
   if (!spec.selector || Object.keys(spec.selector).length === 0)
-    return say(name, 'has no selector, so it leads to no pods');
+    return say(name, 'has no selector, so it leads to no pods; give it the labels of the pods');
   if (spec.publishNotReadyAddresses === true)
-    return say(name, 'publishes pods that are not ready (publishNotReadyAddresses)');
+    return say(name, 'publishes pods that are not ready; set publishNotReadyAddresses to false');
   if (hashKey in spec.selector) {
-    return say(
-      name,
-      `its selector already holds ${hashKey}; remove it: kubectl -n ${namespace} patch service ${route.rootServiceName} --type merge -p '{"spec":{"selector":{"${hashKey}":null}}}'`,
-    );
+    return say(name, pinnedAlready(namespace, route.rootServiceName));
   }
   const { selector } = spec;
-  if (!matches(selector, template)) return say(name, 'does not select the pods of the Deployment in the manifests');
+  if (!matches(selector, template))
+    return say(
+      name,
+      'does not select the pods of the Deployment in the manifests; make its selector match their labels',
+    );
   const foreign = seen.pods.filter(
     (pod) => isLive(pod) && matches(selector, pod.metadata.labels ?? {}) && pod.metadata.labels?.[hashKey] !== oldHash,
   );
@@ -182,9 +184,14 @@ function checkRoot(
     const names = foreign.slice(0, 3).map((pod) => pod.metadata.name);
     say(
       name,
-      `selects pods that are not of the previous version: ${names.join(', ')}${foreign.length > 3 ? ', …' : ''}`,
+      `selects pods that are not of the previous version: ${names.join(', ')}${foreign.length > 3 ? ', …' : ''}; remove them or narrow its selector`,
     );
   }
+}
+
+function pinnedAlready(namespace: string, service: string): string {
+  const patch = `{"spec":{"selector":{"${hashKey}":null}}}`;
+  return `its selector already holds ${hashKey}; remove it: kubectl -n ${namespace} patch service ${service} --type merge -p '${patch}'`;
 }
 
 /** A Service change that would break the old version must be deployed on its own first. */
@@ -225,10 +232,11 @@ function checkGivenCanary(
   const spec = serviceSpec(canary);
   const ports = new Set(spec.ports?.map(({ port }) => port));
   const missing = (root ? (serviceSpec(root).ports ?? []) : []).filter(({ port }) => !ports.has(port));
-  if (missing.length > 0) say(name, `lacks port ${missing.map(({ port }) => port).join(', ')} of the root Service`);
+  if (missing.length > 0)
+    say(name, `lacks port ${missing.map(({ port }) => port).join(', ')} of the root Service; add it`);
   if (!spec.selector || !matches(spec.selector, template))
-    say(name, 'cannot select the new pods: its selector does not match their labels');
-  if (spec.selector && hashKey in spec.selector) say(name, `its selector already holds ${hashKey}`);
+    say(name, 'cannot select the new pods; make its selector match their labels');
+  if (spec.selector && hashKey in spec.selector) say(name, pinnedAlready(namespace, route.canaryServiceName));
 }
 
 /** An object stands where the run will create its own: a leftover of ours goes, anything else fails the target. */
@@ -248,7 +256,9 @@ function inTheWay(
   const owner = object.metadata.labels?.[deploymentKey];
   say(
     `${object.kind} ${object.metadata.namespace}/${object.metadata.name}`,
-    owner === undefined ? 'exists and is not ours; delete or rename it' : `belongs to deployment ${owner}`,
+    owner === undefined
+      ? 'exists and is not ours; delete or rename it'
+      : `belongs to deployment ${owner}; wait until that is over, or delete it`,
   );
 }
 
@@ -269,7 +279,7 @@ function checkOtherSplits(
     if ((split.spec as { service?: unknown } | undefined)?.service !== route.rootServiceName) continue;
     say(
       `TrafficSplit ${split.metadata.namespace}/${split.metadata.name}`,
-      `splits Service ${route.rootServiceName} already; a root Service can have one TrafficSplit`,
+      `splits Service ${route.rootServiceName} already; a root Service can have one TrafficSplit, so delete it`,
     );
   }
 }
@@ -280,7 +290,7 @@ function checkServiceProfile(say: Say, warnings: string[], route: SmiRoute, seen
   if (!profile) return;
   const name = `ServiceProfile ${profile.metadata.namespace}/${profile.metadata.name}`;
   if (profile.metadata.annotations && 'smi.linkerd.io/skip' in profile.metadata.annotations) {
-    return say(name, 'is annotated smi.linkerd.io/skip, so the mesh would not take the split');
+    return say(name, 'is annotated smi.linkerd.io/skip, so the mesh would not take the split; remove that annotation');
   }
   const overrides = (profile.spec as { dstOverrides?: unknown[] } | undefined)?.dstOverrides ?? [];
   if (overrides.length === 0) return;

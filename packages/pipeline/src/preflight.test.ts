@@ -1,0 +1,490 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { outlineOf } from './deployment-state.ts';
+import type { KubernetesObject } from './kubernetes.ts';
+import { annotationKeys, deploymentKey, hashKey, instanceKey } from './marks.ts';
+import type { DeploymentPlan } from './plan.ts';
+import { type Surroundings, survey } from './preflight.ts';
+import { createModelCluster, surroundingsOf } from './testing/model-cluster.ts';
+import {
+  configMap,
+  instance,
+  namespace,
+  newHash,
+  newId,
+  oldHash,
+  oldId,
+  oldReplicaSet,
+  rootService,
+  sampleObjects,
+  samplePlan,
+} from './testing/samples.ts';
+import { settle } from './testing/world.ts';
+
+/** The cluster as a preflight reads it, with the previous version running, changed as a case needs. */
+function seenBy(plan: DeploymentPlan, change: (seen: Surroundings) => void = () => {}, objects = sampleObjects(plan)) {
+  const cluster = createModelCluster(objects);
+  settle(cluster);
+  const finalDeployments = new Set([oldId]);
+  const seen = surroundingsOf(cluster, plan.objects, { meshConfirmation: 'linkerd-smi', instance, finalDeployments });
+  const copy = structuredClone(seen);
+  copy.existing = plan.objects.map(({ kind, metadata }) =>
+    [...copy.services, ...objects].find((object) => object.kind === kind && object.metadata.name === metadata.name),
+  );
+  change(copy);
+  return copy;
+}
+
+function look(plan: DeploymentPlan, change?: (seen: Surroundings) => void, objects?: KubernetesObject[]) {
+  return survey(plan, { id: newId, hash: newHash, outline: outlineOf(plan) }, seenBy(plan, change, objects));
+}
+
+function rootOf(seen: Surroundings): { spec: Record<string, unknown>; metadata: KubernetesObject['metadata'] } {
+  return seen.services.find(({ metadata }) => metadata.name === 'web') as never;
+}
+
+function split(
+  name: string,
+  fields: { labels?: object; annotations?: object; service?: string } = {},
+): KubernetesObject {
+  const { labels = {}, annotations = {}, service = 'web' } = fields;
+  return {
+    apiVersion: 'split.smi-spec.io/v1alpha2',
+    kind: 'TrafficSplit',
+    metadata: { name, namespace, uid: 'u', resourceVersion: 'r', labels, annotations } as KubernetesObject['metadata'],
+    spec: { service, backends: [] },
+  };
+}
+
+function profile(overrides: [string, string][], annotations = {}): KubernetesObject {
+  return {
+    apiVersion: 'linkerd.io/v1alpha2',
+    kind: 'ServiceProfile',
+    metadata: { name: 'web.shop-qa.svc.cluster.local', namespace, annotations },
+    spec: { dstOverrides: overrides.map(([service, weight]) => ({ authority: `${service}.shop-qa.svc`, weight })) },
+  };
+}
+
+const ours = { labels: { [deploymentKey]: oldId }, annotations: { [instanceKey]: instance } };
+const canaryService = (fields: { labels?: object; annotations?: object }): KubernetesObject => ({
+  ...rootService(),
+  metadata: {
+    name: 'web-canary',
+    namespace,
+    uid: 'u',
+    resourceVersion: 'r',
+    ...fields,
+  } as KubernetesObject['metadata'],
+});
+
+describe('a preflight without problems', () => {
+  test('finds the previous version and what the run builds on', () => {
+    const found = look(samplePlan());
+    assert.deepEqual(found.problems, []);
+    assert.deepEqual(found.warnings, []);
+    assert.equal(found.mode, 'canary');
+    assert.deepEqual(
+      { name: found.old?.name, hash: found.old?.hash, pods: found.old?.pods, ready: found.old?.ready },
+      { name: `web-${oldHash}`, hash: oldHash, pods: 2, ready: 2 },
+    );
+    assert.ok(found.root?.uid && found.root.resourceVersion);
+    assert.equal(found.root.made, null);
+    assert.equal(found.splitApiVersion, 'split.smi-spec.io/v1alpha2');
+  });
+
+  test('is a first deployment where no version of this application, target and Deployment runs', () => {
+    assert.equal(look(samplePlan(), undefined, [rootService()]).mode, 'first');
+    const others = oldReplicaSet(0);
+    Object.assign(others.metadata.annotations ?? {}, { [annotationKeys.environment]: 'prod' });
+    assert.deepEqual(look(samplePlan(), undefined, [rootService(), others]).old, null);
+  });
+
+  test('warns that an earlier version without pods is replaced without splitting traffic', () => {
+    const found = look(samplePlan(), undefined, [rootService(), oldReplicaSet(0)]);
+    assert.equal(found.mode, 'first');
+    assert.match(found.warnings.join(), /replaced without splitting traffic/);
+    assert.deepEqual(found.problems, []);
+  });
+
+  test('goes straight to the end where the new version asks for no pods', () => {
+    const found = look(samplePlan({ replicas: 0 }));
+    assert.equal(found.mode, 'first');
+    assert.deepEqual(found.problems, []);
+    assert.match(found.warnings.join(), /the new one asks for none/);
+  });
+
+  test('records an old version that is not ready, and allows it', () => {
+    const found = look(samplePlan(), (seen) => {
+      for (const pod of seen.pods) pod.status = { phase: 'Running', conditions: [{ type: 'Ready', status: 'False' }] };
+    });
+    assert.deepEqual([found.old?.pods, found.old?.ready, found.problems], [2, 0, []]);
+  });
+
+  test('takes root from the manifests where the cluster has none', () => {
+    const plan = samplePlan({ objects: true });
+    const found = look(plan, (seen) => {
+      seen.services = seen.services.filter(({ metadata }) => metadata.name !== 'web');
+      seen.existing = [seen.existing[0], undefined, undefined];
+    });
+    assert.deepEqual(found.problems, []);
+    assert.equal(found.root, null);
+    assert.deepEqual(
+      found.existing.map(({ index }) => index),
+      [0],
+    );
+  });
+
+  test('looks at root as it will be: a manifest without the pin takes the pin of an earlier run out', () => {
+    const plan = samplePlan({ objects: true });
+    const found = look(plan, (seen) => {
+      rootOf(seen).spec.selector = { app: 'web', [hashKey]: oldHash };
+    });
+    assert.deepEqual(found.problems, []);
+  });
+
+  test('finds leftovers of ours whose deployment is over, what sends traffic first', () => {
+    const found = look(samplePlan(), (seen) => {
+      seen.services.push(canaryService(ours));
+      seen.splits.push(split('web', ours));
+    });
+    assert.deepEqual(found.problems, []);
+    assert.deepEqual(
+      found.leftovers.map(({ slot }) => slot),
+      ['split', 'canary'],
+    );
+  });
+});
+
+type Row = {
+  name: string;
+  plan?: DeploymentPlan;
+  change: (seen: Surroundings) => void;
+  object: string;
+  message: RegExp;
+};
+
+const given = samplePlan({ given: true });
+const withObjects = samplePlan({ objects: true });
+const rootName = 'Service shop-qa/web';
+
+function withRoot(spec: object): DeploymentPlan {
+  const root = rootService();
+  return { ...samplePlan(), objects: [{ ...root, spec: { ...(root.spec as object), ...spec } }] };
+}
+
+const rows: Row[] = [
+  {
+    name: 'root is neither in the cluster nor in the manifests',
+    change: (seen) => {
+      seen.services = [];
+    },
+    object: rootName,
+    message: /neither in the cluster nor in the manifests; add it/,
+  },
+  {
+    name: 'root is headless',
+    change: (seen) => {
+      rootOf(seen).spec.clusterIP = 'None';
+    },
+    object: rootName,
+    message: /headless.*use a Service with a cluster IP/,
+  },
+  {
+    name: 'root is an ExternalName',
+    change: (seen) => {
+      rootOf(seen).spec.type = 'ExternalName';
+    },
+    object: rootName,
+    message: /ExternalName.*name a Service with a selector/,
+  },
+  {
+    name: 'root has no selector',
+    change: (seen) => {
+      delete rootOf(seen).spec.selector;
+    },
+    object: rootName,
+    message: /no selector.*give it the labels/,
+  },
+  {
+    name: 'root publishes pods that are not ready',
+    change: (seen) => {
+      rootOf(seen).spec.publishNotReadyAddresses = true;
+    },
+    object: rootName,
+    message: /set publishNotReadyAddresses to false/,
+  },
+  {
+    name: 'root is pinned already',
+    change: (seen) => {
+      rootOf(seen).spec.selector = { app: 'web', [hashKey]: oldHash };
+    },
+    object: rootName,
+    message: /already holds armory-pod-template-hash; remove it: kubectl -n shop-qa patch service web --type merge -p/,
+  },
+  {
+    name: 'root would not select the new pods',
+    change: (seen) => {
+      rootOf(seen).spec.selector = { app: 'web', tier: 'front' };
+    },
+    object: rootName,
+    message: /does not select the pods of the Deployment in the manifests; make its selector match/,
+  },
+  {
+    name: 'root selects a pod of somebody else',
+    change: (seen) => {
+      const stray = structuredClone(seen.pods[0] as KubernetesObject);
+      stray.metadata = { ...stray.metadata, name: 'stray', labels: { app: 'web' } };
+      seen.pods.push(stray);
+    },
+    object: rootName,
+    message: /selects pods that are not of the previous version: stray; remove them or narrow its selector/,
+  },
+  {
+    name: 'two earlier versions have pods',
+    change: (seen) => {
+      const second = structuredClone(seen.replicaSets[0] as KubernetesObject);
+      second.metadata = { ...second.metadata, name: 'web-otherhash1' };
+      second.metadata.labels = { ...second.metadata.labels, [hashKey]: 'otherhash1' };
+      seen.replicaSets.push(second);
+    },
+    object: 'ReplicaSet shop-qa/web',
+    message: /several earlier versions have pods: web-oldhash001, web-otherhash1; scale all but one to 0/,
+  },
+  {
+    name: 'a Service of this file would lose the old pods',
+    plan: withRoot({ selector: { app: 'web', track: 'two' } }),
+    change: (seen) => {
+      for (const pod of seen.pods) pod.metadata.labels = { ...pod.metadata.labels };
+    },
+    object: rootName,
+    message: /no longer match the old pods; deploy this Service change on its own first/,
+  },
+  {
+    name: 'a Service of this file would lose a port',
+    plan: withRoot({ ports: [{ port: 81 }] }),
+    change: () => {},
+    object: rootName,
+    message: /port 80 is removed or leads elsewhere; deploy this Service change on its own first/,
+  },
+  {
+    name: 'a port of a Service of this file would lead elsewhere',
+    plan: withRoot({ ports: [{ name: 'http', port: 80, targetPort: 9090 }] }),
+    change: () => {},
+    object: rootName,
+    message: /port 80 is removed or leads elsewhere/,
+  },
+  {
+    name: 'the canary Service of the file does not exist',
+    plan: given,
+    change: (seen) => {
+      seen.services = seen.services.filter(({ metadata }) => metadata.name !== 'web-next');
+    },
+    object: 'Service shop-qa/web-next',
+    message: /named as canaryServiceName but does not exist; create it or leave canaryServiceName out/,
+  },
+  {
+    name: 'that canary Service lacks a port of root',
+    plan: given,
+    change: (seen) => {
+      const canary = seen.services.find(({ metadata }) => metadata.name === 'web-next') as KubernetesObject;
+      canary.spec = { selector: { app: 'web' }, ports: [{ port: 8080 }] };
+    },
+    object: 'Service shop-qa/web-next',
+    message: /lacks port 80 of the root Service; add it/,
+  },
+  {
+    name: 'that canary Service cannot select the new pods',
+    plan: given,
+    change: (seen) => {
+      const canary = seen.services.find(({ metadata }) => metadata.name === 'web-next') as KubernetesObject;
+      canary.spec = { selector: { app: 'other' }, ports: [{ port: 80 }] };
+    },
+    object: 'Service shop-qa/web-next',
+    message: /cannot select the new pods; make its selector match/,
+  },
+  {
+    name: 'that canary Service is pinned already',
+    plan: given,
+    change: (seen) => {
+      const canary = seen.services.find(({ metadata }) => metadata.name === 'web-next') as KubernetesObject;
+      canary.spec = { selector: { app: 'web', [hashKey]: 'x' }, ports: [{ port: 80 }] };
+    },
+    object: 'Service shop-qa/web-next',
+    message: /already holds armory-pod-template-hash; remove it: kubectl -n shop-qa patch service web-next/,
+  },
+  {
+    name: 'a Service stands where the canary Service will be',
+    change: (seen) => {
+      seen.services.push(canaryService({}));
+    },
+    object: 'Service shop-qa/web-canary',
+    message: /exists and is not ours; delete or rename it/,
+  },
+  {
+    name: 'a TrafficSplit of somebody else stands where ours will be',
+    change: (seen) => {
+      seen.splits.push(split('web'));
+    },
+    object: 'TrafficSplit shop-qa/web',
+    message: /exists and is not ours; delete or rename it/,
+  },
+  {
+    name: 'that TrafficSplit belongs to a deployment that is not over',
+    change: (seen) => {
+      seen.splits.push(split('web', { ...ours, labels: { [deploymentKey]: 'deployment-9' } }));
+    },
+    object: 'TrafficSplit shop-qa/web',
+    message: /belongs to deployment deployment-9; wait until that is over/,
+  },
+  {
+    name: 'that TrafficSplit belongs to another control plane',
+    change: (seen) => {
+      seen.splits.push(split('web', { ...ours, annotations: { [instanceKey]: 'instance-9' } }));
+    },
+    object: 'TrafficSplit shop-qa/web',
+    message: /belongs to deployment deployment-1/,
+  },
+  {
+    name: 'another TrafficSplit splits the same root',
+    change: (seen) => {
+      seen.splits.push(split('by-hand'));
+    },
+    object: 'TrafficSplit shop-qa/by-hand',
+    message: /splits Service web already; a root Service can have one TrafficSplit/,
+  },
+  {
+    name: 'the mesh skips root’s ServiceProfile',
+    change: (seen) => {
+      seen.serviceProfile = profile([], { 'smi.linkerd.io/skip': 'true' });
+    },
+    object: 'ServiceProfile shop-qa/web.shop-qa.svc.cluster.local',
+    message: /annotated smi\.linkerd\.io\/skip.*remove that annotation/,
+  },
+  {
+    name: 'root’s ServiceProfile sends traffic somewhere already',
+    change: (seen) => {
+      seen.serviceProfile = profile([
+        ['web', '50'],
+        ['elsewhere', '50'],
+      ]);
+    },
+    object: 'ServiceProfile shop-qa/web.shop-qa.svc.cluster.local',
+    message: /already overrides where traffic goes \(spec\.dstOverrides\); remove them first/,
+  },
+  {
+    name: 'an HPA scales the workload',
+    change: (seen) => {
+      const spec = { scaleTargetRef: { name: 'web' } };
+      seen.autoscalers.push({
+        apiVersion: 'autoscaling/v2',
+        kind: 'HorizontalPodAutoscaler',
+        metadata: { name: 'web', namespace },
+        spec,
+      });
+    },
+    object: 'HorizontalPodAutoscaler shop-qa/web',
+    message: /not supported yet: it scales this workload; delete it before deploying/,
+  },
+  {
+    name: 'a ScaledObject scales the previous ReplicaSet',
+    change: (seen) => {
+      const spec = { scaleTargetRef: { name: `web-${oldHash}` } };
+      seen.autoscalers.push({
+        apiVersion: 'keda.sh/v1alpha1',
+        kind: 'ScaledObject',
+        metadata: { name: 'web', namespace },
+        spec,
+      });
+    },
+    object: 'ScaledObject shop-qa/web',
+    message: /not supported yet/,
+  },
+  {
+    name: 'a Deployment object of that name runs',
+    change: (seen) => {
+      seen.deployment = { apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'web', namespace } };
+    },
+    object: 'Deployment shop-qa/web',
+    message: /not supported yet: a Deployment object of that name runs in the cluster/,
+  },
+  {
+    name: 'the cluster serves no TrafficSplits',
+    change: (seen) => {
+      seen.splitApiVersion = undefined;
+    },
+    object: 'cluster of account east',
+    message: /does not serve TrafficSplits.*install the SMI extension/,
+  },
+];
+
+describe('a preflight names what is in the way and what to do', () => {
+  for (const { name, plan = samplePlan(), change, object, message } of rows) {
+    test(name, () => {
+      const { problems } = look(plan, change);
+      const problem = problems.find((candidate) => message.test(candidate.message));
+      assert.ok(problem, JSON.stringify(problems));
+      assert.equal(problem.object, object);
+    });
+  }
+
+  test('all problems are told at once', () => {
+    const { problems } = look(samplePlan(), (seen) => {
+      rootOf(seen).spec.publishNotReadyAddresses = true;
+      seen.splits.push(split('web'), split('by-hand'));
+    });
+    assert.equal(problems.length, 3);
+  });
+
+  test('a Service of the file that only gains a port is no problem', () => {
+    const root = rootService();
+    const ports = [...(root.spec as { ports: object[] }).ports, { name: 'admin', port: 81 }];
+    assert.deepEqual(look(withRoot({ ports })).problems, []);
+  });
+
+  test('an autoscaler of something else is no problem', () => {
+    const found = look(samplePlan(), (seen) => {
+      const spec = { scaleTargetRef: { name: 'api' } };
+      seen.autoscalers.push({
+        apiVersion: 'autoscaling/v2',
+        kind: 'HorizontalPodAutoscaler',
+        metadata: { name: 'api', namespace },
+        spec,
+      });
+    });
+    assert.deepEqual(found.problems, []);
+  });
+});
+
+describe('a preflight warns', () => {
+  test('of the stale weights 100/0 of an earlier split', () => {
+    const { problems, warnings } = look(samplePlan(), (seen) => {
+      seen.serviceProfile = profile([
+        ['web', '100'],
+        ['web-canary', '0'],
+      ]);
+    });
+    assert.deepEqual(problems, []);
+    assert.match(warnings.join(), /still has the weights 100\/0 of an earlier split; they are overwritten/);
+  });
+
+  test('of another Service that selects the new pods as well', () => {
+    const { warnings } = look(samplePlan(), (seen) => {
+      seen.services.push({ ...rootService(), metadata: { name: 'all', namespace } });
+    });
+    assert.match(warnings.join(), /Service all selects the new pods as well: it receives both versions unsplit/);
+  });
+
+  test('of a ConfigMap that old pods use and this run changes, not of one that stays as it is', () => {
+    const uses = (name: string) => {
+      const set = oldReplicaSet(2);
+      const spec = set.spec as { template: { spec: Record<string, unknown> } };
+      spec.template.spec.volumes = [{ name: 'it', configMap: { name } }];
+      return [rootService(), set, configMap('settings', 'old'), configMap('extra', 'new')];
+    };
+    assert.match(
+      look(withObjects, undefined, uses('settings')).warnings.join(),
+      /ConfigMap settings is used by the old pods too/,
+    );
+    assert.deepEqual(look(withObjects, undefined, uses('extra')).warnings, []);
+  });
+});
