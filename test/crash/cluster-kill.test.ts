@@ -8,8 +8,9 @@ import { createClusterClient } from '../support/cluster-client.ts';
 import { pause, shopYaml, weight } from '../support/deployment-files.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
 import { startRecorder } from '../support/recorder.ts';
+import { tell } from '../support/run.ts';
 import { spawnSandbox } from '../support/sandbox-process.ts';
-import { openWorld, tell, type World } from '../support/world.ts';
+import { openWorld, type World } from '../support/world.ts';
 
 let world: World;
 let folder: string;

@@ -7,8 +7,10 @@ import type { InterceptedRequest, Verdict } from '@cdaas/sandbox/writes.ts';
 import { pause, service, weight } from '../support/deployment-files.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
 import { hashOf } from '../support/recorder.ts';
+import { type Run, type Seen, tell } from '../support/run.ts';
+import { asksForWeight } from '../support/test-cluster.ts';
 import type { WorkerProcess } from '../support/worker-process.ts';
-import { asksForWeight, openWorld, type Run, type Scene, type Seen, tell, type World } from '../support/world.ts';
+import { openWorld, type Scene, type World } from '../support/world.ts';
 
 /*
  * The table of kills: for every write of a canary and of its roll back, the worker process that sent it is killed

@@ -5,7 +5,8 @@ import { hashKey } from '@cdaas/pipeline/marks.ts';
 import { manifestsOf, manifestText, pause, service, shopFile, weight } from '../support/deployment-files.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
 import { hashOf, momentsOf } from '../support/recorder.ts';
-import { asksForWeight, holdWrite, openWorld, type World } from '../support/world.ts';
+import { asksForWeight, holdWrite } from '../support/test-cluster.ts';
+import { openWorld, type World } from '../support/world.ts';
 
 let world: World;
 before(async () => {

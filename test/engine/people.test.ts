@@ -4,7 +4,9 @@ import { approveStep, rollBackDeployment } from '@cdaas/control-plane/deployment
 import { cancelPipeline } from '@cdaas/control-plane/pipelines.ts';
 import { approval, pause, service, weight } from '../support/deployment-files.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
-import { asksForWeight, holdWrite, openWorld, pins, type Run, type World } from '../support/world.ts';
+import type { Run } from '../support/run.ts';
+import { asksForWeight, holdWrite, pins } from '../support/test-cluster.ts';
+import { openWorld, type World } from '../support/world.ts';
 
 let world: World;
 before(async () => {

@@ -5,7 +5,8 @@ import { rollBackDeployment } from '@cdaas/control-plane/deployments.ts';
 import { deploymentKey, hashKey, instanceKey } from '@cdaas/pipeline/marks.ts';
 import { approval, type Shop, service, weight, workload } from '../support/deployment-files.ts';
 import { checkLaws } from '../support/laws.ts';
-import { holdWrite, openWorld, type Scene, type World } from '../support/world.ts';
+import { holdWrite } from '../support/test-cluster.ts';
+import { openWorld, type Scene, type World } from '../support/world.ts';
 
 let world: World;
 before(async () => {

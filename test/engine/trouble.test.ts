@@ -6,7 +6,9 @@ import { waitingFor } from '@cdaas/pipeline/narrate.ts';
 import { approval, pause, service, weight } from '../support/deployment-files.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
 import { momentsOf } from '../support/recorder.ts';
-import { asksForWeight, holdWrite, openWorld, type Run, type World } from '../support/world.ts';
+import type { Run } from '../support/run.ts';
+import { asksForWeight, holdWrite } from '../support/test-cluster.ts';
+import { openWorld, type World } from '../support/world.ts';
 
 let world: World;
 before(async () => {

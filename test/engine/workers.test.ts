@@ -4,8 +4,10 @@ import { approveStep, rollBackDeployment } from '@cdaas/control-plane/deployment
 import { approval, pause, weight } from '../support/deployment-files.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
 import { withAdmin } from '../support/postgres.ts';
+import type { Run } from '../support/run.ts';
+import { asksForWeight, holdWrite } from '../support/test-cluster.ts';
 import type { WorkerProcess } from '../support/worker-process.ts';
-import { asksForWeight, holdWrite, openWorld, type Run, type World } from '../support/world.ts';
+import { openWorld, type World } from '../support/world.ts';
 
 let world: World;
 let spares: WorkerProcess[];

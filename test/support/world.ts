@@ -12,18 +12,16 @@ import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outboun
 import { type CallerContext, systemContext } from '@cdaas/control-plane/principals.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
 import { type FileSource, startPipeline } from '@cdaas/control-plane/start.ts';
-import type { DeploymentState, DeploymentStatus, Outline } from '@cdaas/pipeline/deployment-state.ts';
-import { isFinal } from '@cdaas/pipeline/deployment-state.ts';
-import { hashKey } from '@cdaas/pipeline/marks.ts';
-import { type Sandbox, startSandbox } from '@cdaas/sandbox/sandbox.ts';
-import type { InterceptedRequest, Verdict } from '@cdaas/sandbox/writes.ts';
+import type { Outline } from '@cdaas/pipeline/deployment-state.ts';
 import { startWorker, type Worker } from '@cdaas/worker/worker.ts';
 import { pino } from 'pino';
-import { type ClusterClient, createClusterClient } from './cluster-client.ts';
+import type { ClusterClient } from './cluster-client.ts';
 import { cloneDatabase } from './database.ts';
 import { type Shop, service, shopYaml } from './deployment-files.ts';
 import { withAdmin } from './postgres.ts';
 import { type Recorder, startRecorder } from './recorder.ts';
+import { type Run, type Seen, tell, watchRun } from './run.ts';
+import { type Cluster, startCluster } from './test-cluster.ts';
 import { spawnWorker, type WorkerProcess } from './worker-process.ts';
 
 /**
@@ -117,7 +115,7 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
           await registerCluster(ctx, { name: account, server, caData, token });
           return account;
         },
-        start: async (source) => watchRun(world, stirred, (await startPipeline(ctx, { source })).pipelineId),
+        start: async (source) => watchRun(db, stirred, (await startPipeline(ctx, { source })).pipelineId),
       };
     },
 
@@ -202,199 +200,6 @@ async function addLimits(url: string): Promise<void> {
       end $$;
       create trigger shorten before insert on deployment for each row execute function shorten()`),
   );
-}
-
-export type Intercepting = (request: InterceptedRequest, phase: 'before' | 'after') => Promise<Verdict> | Verdict;
-
-/** A sandbox cluster and somebody beside the control plane who can reach it. */
-export type Cluster = {
-  sandbox: Sandbox;
-  client: ClusterClient;
-  /** Answers whatever a test still holds; it has failed by then. */
-  held: Set<(verdict: Verdict) => void>;
-  /** Puts a say into every write of the control plane in a namespace, until the returned function is called. */
-  intercept(namespace: string, handler: Intercepting): () => void;
-  /** Takes the API away, and brings it back at the same address with the same objects. */
-  outage(): Promise<{ over(): Promise<void> }>;
-  close(): Promise<void>;
-};
-
-async function startCluster(dataDir: string): Promise<Cluster> {
-  const handlers = new Map<string, Set<Intercepting>>();
-  const verbs: Record<string, string> = { create: 'POST', update: 'PUT', patch: 'PATCH', delete: 'DELETE' };
-  const start = async () => {
-    const sandbox = await startSandbox({ dataDir });
-    sandbox.faults.readyAfterMs = { min: 10, max: 40 };
-    sandbox.faults.graceMs = 20;
-    sandbox.adaptor.lagMs = 5;
-    sandbox.intercept = async (request, phase) => {
-      if (client?.inFlight.has(`${verbs[request.verb]} ${request.path}`)) return 'continue';
-      const namespace = /\/namespaces\/([^/]+)/.exec(request.path)?.[1] ?? '';
-      for (const handler of handlers.get(namespace) ?? []) {
-        const verdict = await handler(request, phase);
-        if (verdict !== 'continue') return verdict;
-      }
-      return 'continue';
-    };
-    return sandbox;
-  };
-  let client: ClusterClient | undefined;
-  const sandbox = await start();
-  client = createClusterClient(sandbox);
-  const cluster: Cluster = {
-    sandbox,
-    client,
-    held: new Set(),
-    intercept(namespace, handler) {
-      const known = handlers.get(namespace) ?? new Set();
-      handlers.set(namespace, known.add(handler));
-      return () => known.delete(handler);
-    },
-    async outage() {
-      await cluster.sandbox.stop();
-      return {
-        async over() {
-          cluster.sandbox = await start();
-        },
-      };
-    },
-    async close() {
-      cluster.client.close();
-      await cluster.sandbox.stop();
-    },
-  };
-  return cluster;
-}
-
-/** Holds one write of the control plane: `phase` before it is carried out, or after it was and before it is answered. */
-export function holdWrite(
-  { cluster, namespace }: Pick<Scene, 'cluster' | 'namespace'>,
-  matches: (request: InterceptedRequest) => boolean,
-  phase: 'before' | 'after' = 'before',
-): { reached: Promise<InterceptedRequest>; release(verdict?: Verdict): void } {
-  const reached = Promise.withResolvers<InterceptedRequest>();
-  const verdict = Promise.withResolvers<Verdict>();
-  cluster.held.add(verdict.resolve);
-  const stop = cluster.intercept(namespace, (request, when) => {
-    if (when !== phase || !matches(request)) return 'continue';
-    stop();
-    reached.resolve(request);
-    return verdict.promise;
-  });
-  return { reached: reached.promise, release: (answer = 'continue') => verdict.resolve(answer) };
-}
-
-/** A write to the TrafficSplit that asks for a weight of the canary. */
-export function asksForWeight(weight: number): (request: InterceptedRequest) => boolean {
-  return ({ verb, path, body }) => {
-    const backends = (body as { spec?: { backends?: { weight: number }[] } } | undefined)?.spec?.backends;
-    return verb === 'patch' && path.includes('/trafficsplits/') && backends?.[1]?.weight === weight;
-  };
-}
-
-/** A write to a Service that pins its selector to something: `nth` of a run counts from 1. */
-export function pins(service: string, nth: number): (request: InterceptedRequest) => boolean {
-  let count = 0;
-  return ({ verb, path, body }) => {
-    const selector = (body as { spec?: { selector?: Record<string, unknown> } } | undefined)?.spec?.selector;
-    const pin = verb === 'patch' && path.endsWith(`/services/${service}`) && selector?.[hashKey];
-    if (typeof pin === 'string' && Object.keys(selector ?? {}).length === 1) count += 1;
-    else return false;
-    return count === nth;
-  };
-}
-
-export type Seen = {
-  status: DeploymentStatus;
-  pipelineStatus: string;
-  state: DeploymentState;
-  version: number;
-  owner: number | null;
-  events: { number: number; type: string; data: Record<string, unknown>; message: string | null; at: Date }[];
-};
-
-/** A pipeline of one target in progress. */
-export type Run = {
-  pipelineId: string;
-  deploymentId: string;
-  now(): Promise<Seen>;
-  /** Waits until what is stored is such. */
-  until(what: string, holds: (seen: Seen) => boolean, timeoutMs?: number): Promise<Seen>;
-  /** Waits for its end, of the pipeline too. */
-  end(timeoutMs?: number): Promise<Seen>;
-};
-
-async function watchRun(world: Pick<World, 'db'>, stirred: EventEmitter, pipelineId: string): Promise<Run> {
-  const { prisma } = world.db;
-  const { id: deploymentId } = await prisma.deployment.findFirstOrThrow({
-    where: { pipelineId },
-    select: { id: true },
-  });
-  const now = async (): Promise<Seen> => {
-    const row = await prisma.deployment.findUniqueOrThrow({
-      where: { id: deploymentId },
-      select: { state: true, status: true, version: true, owner: true, pipeline: { select: { status: true } } },
-    });
-    const events = await prisma.event.findMany({ where: { pipelineId }, orderBy: { number: 'asc' } });
-    return {
-      status: row.status as DeploymentStatus,
-      pipelineStatus: row.pipeline.status,
-      state: row.state as unknown as DeploymentState,
-      version: row.version,
-      owner: row.owner,
-      events: events.map(({ number, type, data, message, at }) => ({ number, type, data: data as never, message, at })),
-    };
-  };
-  const until: Run['until'] = (what, holds, timeoutMs = 30_000) =>
-    new Promise((resolve, reject) => {
-      let looking = false;
-      let again = false;
-      let last: Seen | undefined;
-      const finish = (act: () => void) => {
-        clearTimeout(timer);
-        clearInterval(slow);
-        stirred.off('event', look);
-        act();
-      };
-      const look = () => {
-        if (looking) {
-          again = true;
-          return;
-        }
-        looking = true;
-        now()
-          .then((seen) => {
-            last = seen;
-            if (holds(seen)) finish(() => resolve(seen));
-          })
-          .catch((error) => finish(() => reject(error)))
-          .finally(() => {
-            looking = false;
-            if (!again) return;
-            again = false;
-            look();
-          });
-      };
-      const timer = setTimeout(
-        () => finish(() => reject(new Error(`${what}: not within ${timeoutMs} ms\n${last ? tell(last) : ''}`))),
-        timeoutMs,
-      );
-      // A notification that is lost while reconnecting must not cost the test.
-      const slow = setInterval(look, 500);
-      stirred.on('event', look);
-      look();
-    });
-  const ended = ({ status, pipelineStatus }: Seen) => isFinal(status) && pipelineStatus !== 'RUNNING';
-  return { pipelineId, deploymentId, now, until, end: (timeoutMs) => until('the end', ended, timeoutMs) };
-}
-
-/** A run as a person would read it, for messages of tests that fail. */
-export function tell({ status, state, events }: Seen): string {
-  const lines = events.map(({ number, type, message, data }) => {
-    return `  ${number} ${type} ${message ?? ''} ${JSON.stringify(data).slice(0, 200)}`;
-  });
-  const { survey, outline, ...rest } = state;
-  return `${status} at ${state.at}\n${lines.join('\n')}\n${JSON.stringify(rest)}`;
 }
 
 /** A namespace where one application is deployed. */
