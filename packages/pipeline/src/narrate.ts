@@ -1,5 +1,6 @@
 import type { Condition, DeploymentEvent, DeploymentState } from './deployment-state.ts';
-import { currentInstruction } from './moves.ts';
+import { addSeconds, currentInstruction } from './moves.ts';
+import { secondsPerUnit } from './plan.ts';
 import type { Instruction } from './programme.ts';
 
 /** What people read of a run: a sentence per event, and what it waits for. For the person at 3 a.m.: no codes, all names. */
@@ -28,7 +29,9 @@ export function narrate(before: DeploymentState, event: DeploymentEvent, after: 
     case 'unreachable':
       return before.heldSince === null ? `The cluster cannot be reached: ${event.message}; holding` : null;
     case 'checked':
-      return after.at === before.at ? null : doneWords(before, after);
+      if (after.at === before.at) return null;
+      // A wait that was given up, not one that was met.
+      return event.holds ? doneWords(before, after) : `Attention: ${after.warnings.at(-1)}`;
     case 'written':
     case 'found':
     case 'due':
@@ -67,9 +70,7 @@ function doneWords(before: DeploymentState, after: DeploymentState): string | nu
     return `The mesh took ${share(done.condition.weights.canary)}`;
   switch (phase) {
     case 'P0':
-      return done.kind === 'write' && done.slot.startsWith('object.')
-        ? `Applied ${objectWords(before, done.slot)}`
-        : `Applied Service ${route.rootServiceName}`;
+      return done.kind === 'write' ? `Applied ${objectWords(before, done.slot)}` : null;
     case 'S2':
       return done.kind === 'write'
         ? `Service ${route.rootServiceName} now selects only the previous version`
@@ -110,6 +111,9 @@ function doneWords(before: DeploymentState, after: DeploymentState): string | nu
       return done.id === 'R4.delete' ? 'The new version is gone' : null;
     case 'R5':
       return `Service ${route.rootServiceName} is as it was`;
+    case 'R6':
+      if (done.kind !== 'write' || after.leftInCluster.length > before.leftInCluster.length) return null;
+      return `${objectWords(before, done.slot)} is as it was`;
     default:
       return null;
   }
@@ -120,6 +124,8 @@ function share(canary: number): string {
 }
 
 function objectWords(state: DeploymentState, slot: string): string {
+  if (slot === 'root') return `Service ${state.outline.route.rootServiceName}`;
+  if (slot === 'canary') return `Service ${state.outline.route.canaryServiceName}`;
   const object = state.outline.objects[Number(slot.slice('object.'.length))];
   return object ? `${object.kind} ${object.name}` : slot;
 }
@@ -144,12 +150,20 @@ export function waitingFor(state: DeploymentState): string | null {
     case 'drain':
       return 'connections to drain';
     case 'pause':
-      return state.status === 'AWAITING_APPROVAL'
-        ? `approval of canary-step-${(instruction.step ?? 0) + 1}${state.wakeAt === null ? '' : ` until ${state.wakeAt}`}`
-        : `the end of the pause at ${state.wakeAt}`;
+      return pauseWords(state, instruction.step ?? 0);
     default:
       return null;
   }
+}
+
+function pauseWords(state: DeploymentState, index: number): string {
+  const step = state.outline.steps[index];
+  if (step?.kind !== 'pause') return `canary-step-${index + 1}`;
+  if (!('untilApproved' in step)) {
+    return `the end of the pause at ${addSeconds(state.since, secondsPerUnit[step.unit] * step.duration)}`;
+  }
+  const { approvalExpirationSeconds: seconds } = step;
+  return `approval of canary-step-${index + 1}${seconds === null ? '' : ` until ${addSeconds(state.since, seconds)}`}`;
 }
 
 function conditionWords(state: DeploymentState, instruction: Extract<Instruction, { kind: 'wait' }>): string {

@@ -1,0 +1,217 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { isFinal } from './deployment-state.ts';
+import { narrate, narrateObservation, waitingFor } from './narrate.ts';
+import type { StrategyStep } from './plan.ts';
+import { driveUntil, must } from './testing/drive.ts';
+import { type Action, act, createSetup, createWorld, type Setup, type World } from './testing/world.ts';
+
+const weight = (value: number): StrategyStep => ({ kind: 'setWeight', weight: value });
+const approval = (seconds: number | null = null): StrategyStep => ({
+  kind: 'pause',
+  untilApproved: true,
+  approvalExpirationSeconds: seconds,
+});
+
+/** What is told of a run from one state to its end. */
+function story(setup: Setup, begun: World): string[] {
+  const told: string[] = [];
+  let world = begun;
+  const order: Action[] = [
+    { do: 'start' },
+    { do: 'tell' },
+    { do: 'settle' },
+    { do: 'look' },
+    { do: 'perform', how: 'ok' },
+    { do: 'approve' },
+    { do: 'due' },
+  ];
+  while (!isFinal(world.state.status)) {
+    const before = world.state;
+    const done = order.reduce<ReturnType<typeof act>>((found, action) => found ?? act(setup, world, action), null);
+    if (done === null) throw new Error(`nothing can happen at ${before.at}`);
+    const [event] = done.happened.events;
+    const sentence = event ? narrate(before, event, done.world.state) : null;
+    if (sentence !== null) told.push(sentence);
+    world = done.world;
+  }
+  return told;
+}
+
+function at(options: Parameters<typeof createSetup>[0], instruction: string): { setup: Setup; world: World } {
+  const setup = createSetup(options);
+  const reached = ({ state }: World) => state.at === instruction && state.effect === null;
+  const world = driveUntil(setup, createWorld(setup), reached);
+  assert.equal(world.state.at, instruction);
+  return { setup, world };
+}
+
+describe('the story of a run', () => {
+  test('of a canary with other objects is told in sentences', () => {
+    const setup = createSetup({ steps: [weight(20), approval()], mesh: 'stored', objects: true });
+    assert.deepEqual(story(setup, createWorld(setup)), [
+      'Deployment of web to east/shop-qa started',
+      'Preflight passed',
+      'Applied ConfigMap settings',
+      'Applied ConfigMap extra',
+      'Applied Service web',
+      'Preflight passed',
+      'Service web now selects only the previous version',
+      'Service web-canary leads to the new version',
+      'Created the new ReplicaSet',
+      'Scaled the new ReplicaSet to 2',
+      'TrafficSplit created: all traffic still goes to the previous version',
+      'TrafficSplit set: 20 % of traffic to the new version',
+      'someone approved canary-step-2',
+      'TrafficSplit set: 100 % of traffic to the new version',
+      'Service web now selects the new version; no roll back from here on',
+      'TrafficSplit set: all traffic to Service web, the new version now',
+      'TrafficSplit removed',
+      'The previous version is gone',
+      'The new version has all traffic; everything auxiliary is gone',
+    ]);
+  });
+
+  test('of a roll back says why, what was put back, and what stays', () => {
+    const { setup, world } = at({ steps: [weight(20), approval()], mesh: 'stored', objects: true }, 'step.2');
+    const back = must(setup, world, { do: 'rollBack' });
+    assert.equal(
+      narrate(world.state, { type: 'rollBackRequested', at: '2026-01-01T00:00:00.000Z', by: 'someone' }, back.state),
+      'Rolling back: rolled back by someone',
+    );
+    assert.deepEqual(story(setup, back), [
+      'All traffic goes to the previous version again',
+      'TrafficSplit removed',
+      'The new version is gone',
+      'Service web is as it was',
+      'Service web is as it was',
+      'Cancelled: rolled back by someone; left in the cluster: ConfigMap extra was created by this deployment and stays: kubectl delete configmap extra -n shop-qa',
+    ]);
+  });
+
+  test('of a mesh that does not give traffic back says that both backends lead to the old pods', () => {
+    const { setup, world } = at({ steps: [weight(20), approval()] }, 'step.2');
+    let back = must(setup, world, { do: 'rollBack' });
+    const told: (string | null)[] = [];
+    for (const action of ['look', 'tell', 'perform', 'due', 'perform'] as const) {
+      const done = act(setup, back, action === 'perform' ? { do: 'perform', how: 'ok' } : { do: action });
+      if (done === null) throw new Error(`${action} at ${back.state.at}`);
+      const [event] = done.happened.events;
+      if (event) told.push(narrate(back.state, event, done.world.state));
+      back = done.world;
+    }
+    assert.equal(back.state.diverted, true);
+    assert.equal(
+      told.at(-1),
+      'Attention: the mesh did not take 100/0 within 10 s: both backends are led to the old pods',
+    );
+  });
+
+  test('of a failed preflight names what is in the way', () => {
+    const setup = createSetup({});
+    const { 'Service/web': _, ...objects } = createWorld(setup).cluster.objects;
+    const world = createWorld(setup);
+    world.cluster.objects = objects;
+    assert.deepEqual(story(setup, world), [
+      'Deployment of web to east/shop-qa started',
+      'Failed: Service shop-qa/web: is neither in the cluster nor in the manifests; add it to the manifests',
+    ]);
+  });
+
+  test('of calls that go wrong says what is known', () => {
+    const { world } = at({ steps: [weight(20)] }, 'S5.wait');
+    const { state } = world;
+    const time = '2026-01-01T00:00:00.000Z';
+    const after = { ...state, heldSince: time };
+    const rows: [Parameters<typeof narrate>[1], string | null][] = [
+      [
+        { type: 'unreachable', at: time, key: 'k', message: 'refused' },
+        'The cluster cannot be reached: refused; holding',
+      ],
+      [
+        { type: 'lost', at: time, key: 'k', message: 'timed out' },
+        'Whether the last call to the cluster arrived is not known (timed out); the cluster is asked first',
+      ],
+      [
+        { type: 'refused', at: time, key: 'k', status: 403, reason: 'Forbidden', message: 'no' },
+        'The cluster refused step S5.wait: no',
+      ],
+      [{ type: 'refused', at: time, key: 'k', status: 409, reason: 'Conflict', message: 'no' }, null],
+      [{ type: 'due', at: time }, null],
+    ];
+    for (const [event, sentence] of rows) assert.equal(narrate(state, event, after), sentence);
+    assert.equal(narrate(after, { type: 'unreachable', at: time, key: 'k', message: 'refused' }, after), null);
+  });
+
+  test('of what the watches see is told by its condition', () => {
+    const base = { namespace: 'shop-qa' };
+    const guard = { ...base, key: 'guard.pin', kind: 'unpinned' as const, service: 'web', hash: 'h' };
+    assert.equal(narrateObservation(guard, true, 'it is gone'), 'Attention: it is gone');
+    assert.equal(narrateObservation(guard, false, 'pinned'), 'Well again: pinned');
+    const mesh = { ...base, kind: 'mesh' as const, root: 'web', canary: 'c', weights: { stable: 80, canary: 20 } };
+    assert.equal(
+      narrateObservation({ ...mesh, key: 'S7.1.mesh' }, true, ''),
+      'The mesh took 20 % of traffic to the new version',
+    );
+    assert.equal(
+      narrateObservation({ ...mesh, key: 'F3.mesh' }, true, ''),
+      'The mesh leads all traffic through Service web again',
+    );
+  });
+});
+
+describe('what a run waits for', () => {
+  const started = '2026-01-01T00:00:00.000Z';
+  const rows: [string, Parameters<typeof createSetup>[0], string][] = [
+    [
+      'step.1',
+      { steps: [{ kind: 'pause', duration: 2, unit: 'MINUTES' }] },
+      'the end of the pause at 2026-01-01T00:02:00.000Z',
+    ],
+    ['step.1', { steps: [approval()] }, 'approval of canary-step-1'],
+    ['step.1', { steps: [approval(60)] }, 'approval of canary-step-1 until 2026-01-01T00:01:00.000Z'],
+    ['S5.wait', {}, 'pods to become ready'],
+    ['S6.mesh', {}, 'the mesh to take 0 % of traffic to the new version'],
+    ['S7.1.mesh', { steps: [weight(20)] }, 'the mesh to take 20 % of traffic to the new version'],
+    ['F1.drain', {}, 'connections to drain'],
+    ['F4.mesh', {}, 'the mesh to drop the split'],
+    ['F6.gone', {}, 'the pods of ReplicaSet web-oldhash001 to end'],
+  ];
+  for (const [instruction, options, sentence] of rows) {
+    test(`at ${instruction}: ${sentence}`, () => {
+      assert.equal(waitingFor(at(options, instruction).world.state), sentence);
+    });
+  }
+
+  test('is nothing before it starts, while it works, and when it is over', () => {
+    const setup = createSetup({ mesh: 'stored' });
+    assert.equal(waitingFor(createWorld(setup).state), null);
+    assert.equal(
+      waitingFor(driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'S4.create').state),
+      null,
+    );
+    assert.equal(waitingFor(driveUntil(setup, createWorld(setup)).state), null);
+  });
+
+  test('is the cluster, and since when, while that cannot be reached', () => {
+    const setup = createSetup({});
+    const asking = driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'S4.create');
+    const held = must(setup, asking, { do: 'perform', how: 'unreachable' });
+    assert.equal(
+      waitingFor(held.state),
+      `the cluster: no answer (since ${started}, next try 2026-01-01T00:00:01.000Z)`,
+    );
+  });
+
+  test('is the pin, while somebody took it out of root', () => {
+    const { setup, world } = at({ steps: [weight(20), approval(), weight(60)], mesh: 'stored' }, 'step.2');
+    let held = must(setup, world, { do: 'edit', what: 'unpin' });
+    held = must(setup, held, { do: 'look' });
+    held = must(setup, held, { do: 'tell' });
+    held = must(setup, held, { do: 'approve' });
+    assert.equal(
+      waitingFor(held.state),
+      'Service web no longer selects only the old pods; no weight rises until that is over',
+    );
+  });
+});
