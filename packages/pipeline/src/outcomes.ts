@@ -267,6 +267,8 @@ function refresh(state: DeploymentState, slot: Slot, object: ObjectFacts, at: st
   }
   state.objects[slot] = { uid, resourceVersion, made: state.objects[slot]?.made ?? null };
   if (slot === 'split' && object.weights) state.weights = object.weights;
+  // Others took the pin out and left our marks: they are ours to take away.
+  if ((slot === 'root' || slot === 'canary') && object.deployment === state.id) state.pinned[slot] = true;
   if (state.conflicts > 3) holdBack(state, `${slot} keeps changing`, at);
 }
 
