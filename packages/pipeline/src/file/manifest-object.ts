@@ -1,4 +1,5 @@
 import type { KubernetesObject } from '../kubernetes.ts';
+import { kindProblem } from './kinds.ts';
 import { groupOf, isApiVersion, isDnsLabel, isDnsSubdomain, isKind, isPathSegment } from './kubernetes-names.ts';
 import type { Path } from './source.ts';
 import { at, entries, exists, isMapping, type View } from './view.ts';
@@ -14,7 +15,9 @@ export function checkObject(view: View, refuse: Refuse): void {
     return refuse('manifest.object', [], 'not a valid Kubernetes object: it is not a mapping');
   const apiVersion = checkWord(view, 'apiVersion', isApiVersion, refuse);
   const kind = checkWord(view, 'kind', isKind, refuse);
-  if (apiVersion !== undefined && kind !== undefined) checkKind(groupOf(apiVersion), kind, refuse);
+  const problem = apiVersion === undefined || kind === undefined ? undefined : kindProblem(groupOf(apiVersion), kind);
+  // What is no object has no name either; that would only mislead.
+  if (problem !== undefined) return refuse('manifest.kind', ['kind'], problem.message, problem.hint);
   checkMetadata(at(view, 'metadata'), kind, refuse);
 }
 
@@ -26,12 +29,6 @@ function checkWord(view: View, key: string, isValid: (word: string) => boolean, 
     refuse('manifest.object', [key], `not a valid Kubernetes object: ${key} is not valid`);
   else return value;
   return undefined;
-}
-
-function checkKind(group: string, kind: string, refuse: Refuse): void {
-  const refused =
-    (kind === 'Pod' && group === '') || (kind === 'ReplicaSet' && (group === 'apps' || group === 'extensions'));
-  if (refused) refuse('manifest.kind', ['kind'], `objects of kind ${kind} are not supported`, 'use a Deployment');
 }
 
 function checkMetadata(metadata: View, kind: string | undefined, refuse: Refuse): void {

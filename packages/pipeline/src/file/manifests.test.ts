@@ -157,3 +157,24 @@ for (const [index, text] of secretManifests.entries()) {
     }
   });
 }
+
+test('fields of a Deployment that mean nothing here are told, and a misspelt one is told with the right word', () => {
+  const more =
+    'replicas: 3\n  strategy: {type: RollingUpdate}\n  revisionHistoryLimit: 3\n  progressDeadlineSeconds: 60\n  paused: true';
+  const result = check(shopFile({ files: { 'k8s/app.yaml': [webManifests.replace('replicas: 3', more)] } }));
+  assert.ok('plans' in result);
+  assert.deepEqual(
+    result.warnings.map((warning) => warning.split("'web': ")[1]),
+    [
+      'spec.strategy has no meaning here: the strategy of the target says how',
+      'spec.progressDeadlineSeconds has no meaning here: deploymentConfig.timeout says how long pods may take to become ready',
+      'spec.revisionHistoryLimit has no meaning here: old ReplicaSets are removed at the end of a deployment',
+      'spec.paused is ignored',
+    ],
+  );
+  const [found] = violationsOf(
+    shopFile({ files: { 'k8s/app.yaml': [webManifests.replace('replicas: 3', 'replica: 3')] } }),
+  );
+  assert.match(found?.message ?? '', /spec\.replica is not a field of a Deployment$/);
+  assert.deepEqual([found?.hint, found?.line, found?.column], ["did you mean 'replicas'?", 6, 12]);
+});

@@ -149,6 +149,98 @@ const rules: Rule[] = [
     found: [`manifest.object ${inFile}`],
   },
   {
+    rule: 'fields of a Deployment are known',
+    broken: changed('replicas: 3', 'replica: 3'),
+    found: [`field.unknown ${inFile}`],
+    kept: changed('replicas: 3', 'revisionHistoryLimit: 3\n  progressDeadlineSeconds: 60\n  minReadySeconds: 3'),
+  },
+  {
+    rule: 'rollbackTo is no field of a Deployment',
+    broken: changed('replicas: 3', 'rollbackTo: {revision: 2}'),
+    found: [`field.unknown ${inFile}`],
+  },
+  {
+    rule: 'a Deployment has only four parts',
+    broken: changed('kind: Deployment\n', 'kind: Deployment\nreplicas: 3\n'),
+    found: [`field.unknown ${inFile}`],
+  },
+  {
+    rule: 'metadata of a Deployment is known',
+    broken: changed('  name: web\n', '  name: web\n  lables: {a: b}\n'),
+    found: [`field.unknown ${inFile}`],
+    kept: changed('  name: web\n', '  name: web\n  labels: {a: b}\n'),
+  },
+  {
+    rule: 'metadata of pods is known',
+    broken: changed('      labels:\n', '      anotations: {a: b}\n      labels:\n'),
+    found: [`field.unknown ${inFile}`],
+    kept: changed('      labels:\n', '      creationTimestamp: null\n      annotations: {a: b}\n      labels:\n'),
+  },
+  {
+    rule: 'a pod template has only two parts',
+    broken: changed('  template:\n', '  template:\n    containers: []\n'),
+    found: [`field.unknown ${inFile}`],
+  },
+  {
+    rule: 'a selector is made of known parts',
+    broken: changed('    matchLabels:\n', '    matchLabel: {}\n    matchLabels:\n'),
+    found: [`field.unknown ${inFile}`],
+    kept: changed('    matchLabels:\n', '    matchExpressions: []\n    matchLabels:\n'),
+  },
+  {
+    rule: 'Recreate is not built',
+    broken: changed('replicas: 3', 'strategy: {type: Recreate}'),
+    found: [`step.unsupported ${inFile}`],
+    kept: changed('replicas: 3', 'strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1}}'),
+  },
+  {
+    rule: 'the strategy of a Deployment has a known type',
+    broken: changed('replicas: 3', 'strategy: {type: Canary}'),
+    found: [`manifest.object ${inFile}`],
+    kept: changed('replicas: 3', 'strategy: {}'),
+  },
+  {
+    rule: 'the strategy of a Deployment has known parts',
+    broken: changed('replicas: 3', 'strategy: {typ: Recreate}'),
+    found: [`field.unknown ${inFile}`],
+  },
+  {
+    rule: 'minReadySeconds is whole',
+    broken: changed('replicas: 3', 'minReadySeconds: 5s'),
+    found: [`manifest.object ${inFile}`],
+  },
+  {
+    rule: 'a kind is written as Kubernetes writes it',
+    broken: changed('kind: Deployment', 'kind: deployment'),
+    found: [`manifest.kind ${inFile}`],
+    kept: manifest(`${webManifests}---\n{apiVersion: x.example/v1, kind: deployment, metadata: {name: a}}`),
+  },
+  {
+    rule: 'Pods in small letters are Pods',
+    broken: manifest(`${webManifests}---\n{apiVersion: v1, kind: pod, metadata: {name: a}}`),
+    found: [`manifest.kind ${inFile}`],
+  },
+  {
+    rule: 'a Deployment is not in the core group',
+    broken: changed('apps/v1', 'v1'),
+    found: [`manifest.kind ${inFile}`],
+  },
+  ...(
+    [
+      ['v1', 'Binding'],
+      ['v1', 'List'],
+      ['v1', 'ConfigMapList'],
+      ['policy/v1', 'Eviction'],
+      ['authentication.k8s.io/v1', 'TokenReview'],
+      ['authorization.k8s.io/v1', 'SelfSubjectAccessReview'],
+    ] as const
+  ).map(([apiVersion, kind]) => ({
+    rule: `${kind} is no object to deploy`,
+    broken: manifest(`${webManifests}---\n{apiVersion: ${apiVersion}, kind: ${kind}, metadata: {name: a}}`),
+    found: [`manifest.kind ${inFile}`],
+    kept: manifest(`${webManifests}---\n{apiVersion: x.example/v1, kind: ${kind}, metadata: {name: a}}`),
+  })),
+  {
     rule: 'an object appears once',
     broken: manifest(
       `${webManifests}---\n{apiVersion: v1, kind: Service, metadata: {name: web, namespace: elsewhere}}`,
