@@ -178,3 +178,13 @@ test('fields of a Deployment that mean nothing here are told, and a misspelt one
   assert.match(found?.message ?? '', /spec\.replica is not a field of a Deployment$/);
   assert.deepEqual([found?.hint, found?.line, found?.column], ["did you mean 'replicas'?", 6, 12]);
 });
+
+test('an object that conflicts with the run is told with both names', () => {
+  const text =
+    '{apiVersion: split.smi-spec.io/v1alpha2, kind: TrafficSplit, metadata: {name: mine}, spec: {service: web}}';
+  const [found] = violationsOf(shopFile({ files: { 'k8s/app.yaml': [webManifests, text] } }));
+  assert.match(
+    found?.message ?? '',
+    /TrafficSplit 'mine': it splits Service 'web' \(trafficManagement\[0\]\.smi\[0\]\)/,
+  );
+});

@@ -13,6 +13,15 @@ type Rule = { rule: string; broken: Patch | string; found: string[]; kept?: Patc
 const smi = (...entries: Patch[]): Patch => ({ trafficManagement: [{ smi: entries }] });
 const manifest = (yaml: string): Patch => ({ files: { 'k8s/app.yaml': [yaml] } });
 const changed = (from: string | RegExp, to: string): Patch => manifest(webManifests.replace(from, to));
+const split = (metadata: string, service: string): Patch =>
+  manifest(
+    `${webManifests}---\n{apiVersion: split.smi-spec.io/v1alpha2, kind: TrafficSplit, metadata: ${metadata}, spec: {service: ${service}}}`,
+  );
+const canaryService = '{apiVersion: v1, kind: Service, metadata: {name: web-canary}, spec: {selector: {app: web}}}';
+const profile = (name: string, overrides: string): Patch =>
+  manifest(
+    `${webManifests}---\n{apiVersion: linkerd.io/v1alpha2, kind: ServiceProfile, metadata: {name: ${name}}, spec: {dstOverrides: ${overrides}}}`,
+  );
 const inFile = '/files/k8s~1app.yaml/0';
 const blue = (strategy: unknown, ...traffic: Patch[]): Patch => ({
   targets: { blue: { account: 'east', strategy: 'swap' } },
@@ -352,6 +361,50 @@ const rules: Rule[] = [
       targetFilters: [{ includeTarget: 'qa' }],
     },
     found: ['field.required /trafficManagement/1/istio/0/virtualService'],
+  },
+  {
+    rule: "the run's TrafficSplit is not in the manifests",
+    broken: split('{name: web}', 'other'),
+    found: [`traffic.conflict ${inFile}`],
+    kept: split('{name: other}', 'other'),
+  },
+  {
+    rule: 'a TrafficSplit of the run may have another name',
+    broken: { ...split('{name: odd}', 'other'), ...smi({ rootServiceName: 'web', trafficSplitName: 'odd' }) },
+    found: [`traffic.conflict ${inFile}`],
+    kept: { ...split('{name: web}', 'other'), ...smi({ rootServiceName: 'web', trafficSplitName: 'odd' }) },
+  },
+  {
+    rule: 'no TrafficSplit of the manifests splits the root',
+    broken: split('{name: other}', 'web'),
+    found: [`traffic.conflict ${inFile}`],
+    kept: { ...split('{name: other}', 'web'), ...smi({ rootServiceName: 'shop' }) },
+  },
+  {
+    rule: 'no TrafficSplit of the manifests splits the root by its long name',
+    broken: split('{name: other}', 'web.shop-qa'),
+    found: [`traffic.conflict ${inFile}`],
+  },
+  {
+    rule: 'the canary Service that the run creates is not in the manifests',
+    broken: manifest(`${webManifests}---\n${canaryService}`),
+    found: [`traffic.conflict ${inFile}`],
+    kept: {
+      ...manifest(`${webManifests}---\n${canaryService}`),
+      ...smi({ rootServiceName: 'web', canaryServiceName: 'web-canary' }),
+    },
+  },
+  {
+    rule: 'a ServiceProfile of the root does not lead traffic elsewhere',
+    broken: profile('web.shop-qa.svc.cluster.local', '[{authority: a, weight: 1}]'),
+    found: [`traffic.conflict ${inFile}`],
+    kept: profile('web.shop-qa.svc.cluster.local', '[]'),
+  },
+  {
+    rule: 'a ServiceProfile of another Service may',
+    broken: profile('web.shop-qa.svc.cluster.local', '[{authority: a, weight: 1}]'),
+    found: [`traffic.conflict ${inFile}`],
+    kept: profile('shop.shop-qa.svc.cluster.local', '[{authority: a, weight: 1}]'),
   },
   // Blue/green
   {

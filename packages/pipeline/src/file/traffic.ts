@@ -1,5 +1,6 @@
 import { isDnsLabel, isDnsSubdomain } from './kubernetes-names.ts';
 import { checkServiceName } from './rules-file.ts';
+import { checkRunObjects } from './run-objects.ts';
 import type { TargetObjects } from './target-objects.ts';
 import { at, entries, exists, isMapping, items, text, type View } from './view.ts';
 import type { Report } from './violations.ts';
@@ -70,7 +71,9 @@ export function checkTraffic(root: View, assembled: Map<string, TargetObjects>, 
     if (kind === 'blueGreen') checkBlueGreen(root, name, target, covering, report);
     const objects = assembled.get(name);
     checkConflicts(name, kind, covering, objects?.deployments.length ?? 0, report);
-    if (kind === 'canary' && objects !== undefined) checkSelectors(covering, objects, report);
+    if (kind !== 'canary' || objects === undefined) continue;
+    checkSelectors(covering, objects, report);
+    checkRunObjects(covering, objects);
   }
 }
 
