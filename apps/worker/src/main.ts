@@ -13,7 +13,8 @@ async function main(config: Config): Promise<void> {
   const { databaseUrl, redisUrl } = config;
   const key = await readKey(config.encryptionKeyFile);
   const db = await openDatabase({ url: databaseUrl, role: 'cdaas_worker' });
-  const queue = await openQueue({ databaseUrl, role: 'cdaas_worker', ...(redisUrl ? { redisUrl } : {}) });
+  const onError = (err: Error) => log.warn({ err }, 'the queue has trouble; due rows are found without it');
+  const queue = await openQueue({ databaseUrl, role: 'cdaas_worker', onError, ...(redisUrl ? { redisUrl } : {}) });
   const allowed = parseOutboundAllow(config.outboundAllow);
   const outbound = createOutbound(allowed.ok ? allowed.rules : []);
   const worker = await startWorker({ db, queue, vault: createVault(key, db), outbound, log });

@@ -33,6 +33,7 @@ export function createSweep(deps: SweepDeps): Sweep {
   let running: Promise<void> | null = null;
   let again = false;
   let refreshedAt = 0;
+  let failing = false;
 
   const once = async (): Promise<void> => {
     let tookAny = false;
@@ -58,7 +59,17 @@ export function createSweep(deps: SweepDeps): Sweep {
       return running;
     }
     running = once()
-      .catch((err) => deps.log.error({ err }, 'taking due work failed'))
+      .then(
+        () => {
+          if (failing) deps.log.info('due work is taken again');
+          failing = false;
+        },
+        (err) => {
+          // Four times a second it would say the same.
+          if (!failing) deps.log.error({ err }, 'taking due work fails');
+          failing = true;
+        },
+      )
       .finally(() => {
         running = null;
         if (!again) return;

@@ -19,7 +19,10 @@ export type Worker = { workerId: number; close(): Promise<void> };
 
 /** Starts a worker: it takes due pipelines and deployments, drives them, and watches their clusters. */
 export async function startWorker({ db, queue, vault, outbound, log }: WorkerDeps): Promise<Worker> {
-  const lock = await holdWorkerLock(db, { onLost: () => log.warn('the liveness lock was lost and is taken again') });
+  const lock = await holdWorkerLock(db, {
+    onLost: (err) => log.warn({ err }, 'the liveness lock was lost'),
+    onBack: () => log.info('the liveness lock is held again'),
+  });
   const { workerId } = lock;
   const clients = createKubeClients(createClusterLoader({ db, vault }), outbound);
   const committer = createCommitter(db);

@@ -1,4 +1,5 @@
 import { type Drive, type DriveDeps, driveOn, openDrive } from './advance-deployment.ts';
+import { isDatabaseUnavailable } from './errors-db.ts';
 import { type DrivenDeployment, loadOwned } from './ownership.ts';
 
 /** Keeps one loop (advance-deployment.ts) for each deployment that this worker owns. */
@@ -38,13 +39,18 @@ export function createEngine(deps: DriveDeps): Engine {
     const { id, pipelineId, organisationId } = claimed;
     const log = deps.log.child({ deploymentId: id, pipelineId, organisationId });
     let row: DrivenDeployment | undefined = claimed;
+    let told = false;
     while (row && !closing) {
       try {
         entry.drive = await openDrive(deps, row, log);
         entry.drive.poked = entry.pokedEarly;
         return await driveOn(deps, entry.drive, () => closing);
       } catch (err) {
-        log.error({ err }, 'driving a deployment failed');
+        // While Postgres is away it fails every second, in the same way for every deployment.
+        const isAway = isDatabaseUnavailable(err);
+        if (!isAway) log.error({ err }, 'driving a deployment failed');
+        else if (!told) log.warn({ err }, 'driving a deployment waits for Postgres');
+        told ||= isAway;
       }
       entry.drive = null;
       await pause(retryAfterMs);

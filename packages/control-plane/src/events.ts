@@ -98,6 +98,7 @@ export async function createEventHub(options: {
   const closing = new AbortController();
   let looking: Promise<void> | null = null;
   let again = false;
+  let failing = false;
 
   async function look(): Promise<void> {
     const byTenant = Map.groupBy(watched, ([, { scope }]) => scope.tenantId);
@@ -129,14 +130,25 @@ export async function createEventHub(options: {
         again = false;
         return look();
       })
-      .catch((err: unknown) => log.warn({ err }, 'events could not be read for live views'))
+      .then(
+        () => {
+          failing = false;
+        },
+        (err: unknown) => {
+          if (!failing) log.warn({ err }, 'events cannot be read for live views');
+          failing = true;
+        },
+      )
       .finally(() => {
         looking = null;
         if (again) wake();
       });
   }
 
-  const listener = await listenForEvents(db, wake, (err) => log.warn({ err }, 'lost the connection for live views'));
+  const listener = await listenForEvents(db, wake, {
+    onLost: (err) => log.warn({ err }, 'lost the connection for live views'),
+    onBack: () => log.info('the connection for live views is back'),
+  });
   const poll = setInterval(wake, pollMs);
   poll.unref();
 

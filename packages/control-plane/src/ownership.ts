@@ -1,82 +1,40 @@
 import { randomInt } from 'node:crypto';
-import pg from 'pg';
 import type { Database } from './db.ts';
 import type { Prisma } from './generated/client.ts';
+import { type ConnectionReports, keepConnected } from './keep-connected.ts';
 
 // Who drives what (design: "Liveness", "Watches have one owner"). A worker is alive while it holds the session advisory lock
 // (7777, its id); the lock only speeds up taking over: safety is the version of the row and of the cluster's objects.
 
 const lockClass = 7777;
-const retryAfterMs = 500;
 
 /**
  * Takes a new worker id and its lock, on a direct connection with keepalives of a few seconds, so that a machine that is
  * gone is noticed. A lost connection is made again and the lock retaken; what others took over meanwhile is theirs.
  *
- * @param options.onLost called when the connection is lost, and again for each failed attempt to make it anew
+ * @param reports told of each time that the connection is lost, and when the lock is held again
+ * @throws where the server cannot be reached at first
  */
 export async function holdWorkerLock(
   db: Pick<Database, 'url'>,
-  options: { onLost?: (error: Error) => void } = {},
+  reports: ConnectionReports = {},
 ): Promise<{ workerId: number; close(): Promise<void> }> {
-  let client: pg.Client | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  let closed = false;
-
-  const take = async (workerId: number): Promise<boolean> => {
-    const next = new pg.Client({
-      connectionString: db.url,
-      application_name: `cdaas worker ${workerId}`,
-      keepAlive: true,
-    });
-    let lost = false;
-    const lose = (error: Error) => {
-      if (lost || closed) return;
-      lost = true;
-      options.onLost?.(error);
-      next.end().catch(() => {});
-      if (client === next) retake(workerId);
-    };
-    next.on('error', lose);
-    next.on('end', () => lose(new Error('Postgres closed the connection that holds the worker lock')));
-    await next.connect();
-    await next.query('set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3');
-    const { rows } = await next.query<{ taken: boolean }>('select pg_try_advisory_lock($1, $2) as taken', [
-      lockClass,
-      workerId,
-    ]);
-    if (!rows[0]?.taken || closed) {
-      lost = true;
-      await next.end();
-      return false;
-    }
-    client = next;
-    return true;
-  };
-  const retake = (workerId: number) => {
-    timer = setTimeout(() => {
-      take(workerId).then(
-        // Held still by the connection that was lost: until the server notices.
-        (taken) => taken || closed || retake(workerId),
-        (error: Error) => {
-          options.onLost?.(error);
-          if (!closed) retake(workerId);
-        },
-      );
-    }, retryAfterMs);
-  };
-
-  let workerId: number;
-  do workerId = randomInt(1, 2 ** 31);
-  while (!(await take(workerId)));
-  return {
-    workerId,
-    async close() {
-      closed = true;
-      clearTimeout(timer);
-      await client?.end().catch(() => {});
+  const workerId = randomInt(1, 2 ** 31);
+  const { close } = await keepConnected({
+    url: db.url,
+    applicationName: `cdaas worker ${workerId}`,
+    async prepare(client) {
+      await client.query('set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3');
+      const { rows } = await client.query<{ taken: boolean }>('select pg_try_advisory_lock($1, $2) as taken', [
+        lockClass,
+        workerId,
+      ]);
+      // Held still by the connection that was lost: until the server notices.
+      if (!rows[0]?.taken) throw new Error(`the lock of worker ${workerId} is held by another connection`);
     },
-  };
+    ...reports,
+  });
+  return { workerId, close };
 }
 
 /** An event as stored. */

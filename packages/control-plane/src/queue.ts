@@ -20,17 +20,22 @@ type Options = {
   redisUrl?: string | undefined;
   databaseUrl: string;
   role: DatabaseRole;
+  /** Told the first error of a run of them: an outage makes dozens a second. */
   onError?: (error: Error) => void;
 };
 
 const waitMs = 1_000;
 const closeMs = 10_000;
+const connectMs = 5_000;
+/** So long without an error, and the next one begins another run. */
+const quietMs = 5_000;
 
 /**
  * Opens the queue. On Postgres the schema `bullmq` must be there, which `migrate` makes; a Redis that is down is waited for
  * in the background.
  */
-export async function openQueue({ redisUrl, databaseUrl, role, onError = () => {} }: Options): Promise<WakeQueue> {
+export async function openQueue({ redisUrl, databaseUrl, role, ...options }: Options): Promise<WakeQueue> {
+  const onError = firstOfRun(options.onError ?? (() => {}));
   const backend = redisUrl ? redisBackend(redisUrl) : await postgresBackend(databaseUrl, role, onError);
   const queues = new Map<string, Queue>();
   const workers: Worker[] = [];
@@ -102,6 +107,7 @@ async function postgresBackend(url: string, role: DatabaseRole, onError: (error:
     application_name: 'cdaas queue',
     max: 8,
     keepAlive: true,
+    connectionTimeoutMillis: connectMs,
   });
   pool.on('error', onError);
   const classes = withBackend(createPostgresBackend);
@@ -112,6 +118,15 @@ async function postgresBackend(url: string, role: DatabaseRole, onError: (error:
     worker: (name, process) =>
       new classes.Worker(name, process, { connection, concurrency: wakeConcurrency }) as unknown as Worker,
     close: () => pool.end(),
+  };
+}
+
+function firstOfRun(onError: (error: Error) => void): (error: Error) => void {
+  let lastAt = Number.NEGATIVE_INFINITY;
+  return (error) => {
+    const now = performance.now();
+    if (now - lastAt > quietMs) onError(error);
+    lastAt = now;
   };
 }
 

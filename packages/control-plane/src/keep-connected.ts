@@ -1,0 +1,83 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+
+/** `onLost` is told once when a connection is lost, `onBack` once when it has been made again. */
+export type ConnectionReports = { onLost?: (error: Error) => void; onBack?: () => void };
+
+const firstRetryMs = 500;
+const lastRetryMs = 5_000;
+const connectTimeoutMs = 5_000;
+
+/**
+ * A connection to Postgres outside the pool that is made again whenever it is lost: one attempt at a time, the first after
+ * half a second, then less and less often, every 5 s at last.
+ *
+ * @param options.prepare makes a new connection ready, each time; what it throws counts as a failed attempt
+ * @throws what the first attempt throws
+ */
+export async function keepConnected(
+  options: {
+    url: string;
+    applicationName: string;
+    prepare(client: pg.Client): Promise<void>;
+  } & ConnectionReports,
+): Promise<{ close(): Promise<void> }> {
+  const closing = new AbortController();
+
+  const open = async () => {
+    const client = new pg.Client({
+      connectionString: options.url,
+      application_name: options.applicationName,
+      keepAlive: true,
+      connectionTimeoutMillis: connectTimeoutMs,
+    });
+    // A failed connection tells of it several times and in several ways; a promise is settled once.
+    const ended = new Promise<Error>((resolve) => {
+      client.on('error', resolve);
+      client.on('end', () => resolve(new Error('Postgres closed the connection')));
+    });
+    try {
+      await client.connect();
+      await options.prepare(client);
+      return { client, ended };
+    } catch (error) {
+      client.end().catch(() => {});
+      throw error;
+    }
+  };
+
+  /** Null when it is closed meanwhile. */
+  const reopen = async () => {
+    for (let waitMs = firstRetryMs; ; waitMs = Math.min(waitMs * 2, lastRetryMs)) {
+      await sleep(waitMs, undefined, { signal: closing.signal }).catch(() => {});
+      if (closing.signal.aborted) return null;
+      const opened = await open().catch(() => null);
+      if (opened === null) continue;
+      if (!closing.signal.aborted) return opened;
+      await opened.client.end().catch(() => {});
+      return null;
+    }
+  };
+
+  let connection = await open();
+  const keep = async () => {
+    for (;;) {
+      const error = await connection.ended;
+      if (closing.signal.aborted) return;
+      options.onLost?.(error);
+      connection.client.end().catch(() => {});
+      const opened = await reopen();
+      if (opened === null) return;
+      connection = opened;
+      options.onBack?.();
+    }
+  };
+  void keep();
+
+  return {
+    async close() {
+      closing.abort();
+      await connection.client.end().catch(() => {});
+    },
+  };
+}
