@@ -45,6 +45,11 @@ export function guardConditions(state: DeploymentState): Condition[] {
     });
   }
   if (state.objects.split !== undefined || state.at === 'S6.create') {
+    // The old version has traffic: if it was well at the start, somebody must hear when it has no pods left.
+    if (state.survey.old.ready > 0 && (state.weights?.stable ?? 100) > 0) {
+      const { hash } = state.survey.old;
+      guards.push({ key: 'guard.old', kind: 'starved', namespace, service: route.rootServiceName, hash });
+    }
     const canary = { namespace, service: route.canaryServiceName, hash: state.hash };
     if ((state.weights?.canary ?? 0) > 0) guards.push({ key: 'guard.starved', kind: 'starved', ...canary });
     guards.push({ key: 'guard.short', kind: 'short', ready: workload.replicas, ...canary });
@@ -99,7 +104,8 @@ export function evaluate(condition: Condition, view: ClusterView): { holds: bool
     }
     case 'starved': {
       const { ready } = endpointsOf(view, namespace, condition.service, condition.hash);
-      return { holds: ready === 0, detail: withTrouble(`${ready} new pods ready`, view, namespace, condition.hash) };
+      const words = `${ready === 0 ? 'no' : ready} ready pods behind Service ${condition.service}`;
+      return { holds: ready === 0, detail: withTrouble(words, view, namespace, condition.hash) };
     }
     case 'short': {
       const { ready } = endpointsOf(view, namespace, condition.service, condition.hash);

@@ -169,9 +169,11 @@ function keepCanaryService(state: DeploymentState): void {
   );
 }
 
-/** The write that a wait follows from, to be read again; null where there is none, or its object is gone already. */
+/** A write that a wait follows from, to be read again, each in its turn; null where its object is gone already. */
 function followed(state: DeploymentState, wait: Extract<Instruction, { kind: 'wait' }>): WriteEffect | null {
-  const instruction = programmeOf(state).find(({ id }) => id === wait.follows);
+  const writes = programmeOf(state).filter(({ id }) => wait.follows?.includes(id));
+  const instruction = writes[state.turn];
+  state.turn = (state.turn + 1) % Math.max(writes.length, 1);
   if (instruction?.kind !== 'write') return null;
   const { slot, change } = instruction;
   const known = state.objects[slot];
@@ -229,7 +231,9 @@ function carryOut(state: DeploymentState, at: string): Asked {
     case 'write':
       return carryOutWrite(state, instruction, at);
     case 'wait': {
-      if (state.observed[instruction.id]?.holds) {
+      // Without a root Service no traffic goes anywhere, and nobody can be made ready to take it.
+      const moot = instruction.condition.kind === 'enough' && state.objects.root === undefined;
+      if (moot || state.observed[instruction.id]?.holds) {
         confirmWeights(state, instruction);
         advance(state, at);
         return 'again';
@@ -301,6 +305,10 @@ function carryOutWrite(state: DeploymentState, instruction: WriteInstruction, at
     change,
     ...(known && change.op !== 'create' ? { uid: known.uid, resourceVersion: known.resourceVersion } : {}),
   };
+  if (instruction.lookFirst && !state.looked) {
+    state.doubt = write;
+    return 'again';
+  }
   if (change.op === 'weights' && state.track === 'forward' && sameWeights(change.weights, state.weights)) {
     // The weights are in force already: confirmed by reading, not written again. A roll back writes nevertheless, so that
     // a copy of an earlier write that is still on its way is refused.
@@ -320,11 +328,13 @@ function raiseHeldBy(state: DeploymentState, change: Change): Condition | null {
     (change.op === 'weights' && change.weights.canary > (state.weights?.canary ?? 0)) ||
     (change.op === 'pin' && change.hash === state.hash && state.at === 'F2.pin');
   if (!raises) return null;
-  const holding = ({ key }: Condition) => key !== 'guard.starved' && state.observed[key]?.holds === true;
+  const holding = ({ key }: Condition) => key in raiseGuards && state.observed[key]?.holds === true;
   return guardConditions(state).find(holding) ?? null;
 }
 
 const shortGuard = 'guard.short';
+/** The guards that keep a weight from rising. */
+const raiseGuards = { 'guard.pin': true, [shortGuard]: true };
 
 /** When "fewer ready than asked for" has lasted longer than pods may take to become ready. */
 function shortDeadline(state: DeploymentState): string | null {

@@ -224,6 +224,10 @@ export type DeploymentState = {
   heldSince: string | null;
   /** An object of a finished deployment that stands where one is to be created, to be deleted first. */
   inTheWay: { slot: Slot; uid: string; resourceVersion: string } | null;
+  /** The current write was looked for and is not in force. */
+  looked: boolean;
+  /** Which of the writes that the current wait follows from is looked at next. */
+  turn: number;
   /** When the current wait is next checked by asking the cluster, in case its watch is silent. */
   checkAt: string | null;
   survey: Survey | null;
@@ -273,6 +277,8 @@ export function initialState(id: string, hash: string, plan: DeploymentPlan): De
     conflicts: 0,
     heldSince: null,
     inTheWay: null,
+    looked: false,
+    turn: 0,
     checkAt: null,
     survey: null,
     objects: {},

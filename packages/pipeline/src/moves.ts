@@ -44,6 +44,8 @@ export function begin(state: DeploymentState, id: string, at: string): void {
     since: at,
     retry: null,
     heldSince: null,
+    looked: false,
+    turn: 0,
     checkAt: null,
     conflicts: 0,
     unsettled: null,

@@ -93,7 +93,7 @@ describe('the story of a run', () => {
     const { setup, world } = at({ steps: [weight(20), approval()] }, 'step.2');
     let back = must(setup, world, { do: 'rollBack' });
     const told: (string | null)[] = [];
-    for (const action of ['look', 'tell', 'perform', 'due', 'perform'] as const) {
+    for (const action of ['perform', 'perform', 'look', 'tell', 'perform', 'due', 'perform'] as const) {
       const done = act(setup, back, action === 'perform' ? { do: 'perform', how: 'ok' } : { do: action });
       if (done === null) throw new Error(`${action} at ${back.state.at}`);
       const [event] = done.happened.events;

@@ -1,4 +1,5 @@
-import type { Condition, DeploymentEvent, DeploymentState } from './deployment-state.ts';
+import { guardConditions } from './conditions.ts';
+import { type Condition, type DeploymentEvent, type DeploymentState, newReplicaSetName } from './deployment-state.ts';
 import { addSeconds, currentInstruction } from './moves.ts';
 import { secondsPerUnit } from './plan.ts';
 import type { Instruction } from './programme.ts';
@@ -31,11 +32,11 @@ export function narrate(before: DeploymentState, event: DeploymentEvent, after: 
     case 'checked':
       if (after.at === before.at) return null;
       // A wait that was given up, not one that was met.
-      return event.holds ? doneWords(before, after) : `Attention: ${after.warnings.at(-1)}`;
+      return event.holds ? doneWords(before, event, after) : `Attention: ${after.warnings.at(-1)}`;
     case 'written':
     case 'found':
     case 'due':
-      return doneWords(before, after);
+      return doneWords(before, event, after);
     default:
       return null;
   }
@@ -60,14 +61,19 @@ export function narrateObservation(condition: Condition, holds: boolean, detail:
 }
 
 /** What has just been done, by the instruction that was left. */
-function doneWords(before: DeploymentState, after: DeploymentState): string | null {
+function doneWords(before: DeploymentState, event: DeploymentEvent, after: DeploymentState): string | null {
   if (before.at === after.at) return null;
   const { route, workload } = before.outline;
   const done = currentInstruction(before);
   const [phase] = done.id.split('.');
-  if (done.kind === 'wait' && done.follows === after.at) return `Attention: ${after.warnings.at(-1)}`;
+  if (done.kind === 'wait' && done.follows?.includes(after.at)) return `Attention: ${after.warnings.at(-1)}`;
   if (done.kind === 'wait' && done.condition.kind === 'mesh')
     return `The mesh took ${share(done.condition.weights.canary)}`;
+  if (done.kind === 'write' && done.lookFirst) {
+    return event.type === 'written'
+      ? `${objectWords(before, done.slot)} had been changed by somebody; it is put back`
+      : null;
+  }
   switch (phase) {
     case 'P0':
       return done.kind === 'write' ? `Applied ${objectWords(before, done.slot)}` : null;
@@ -126,6 +132,8 @@ function share(canary: number): string {
 function objectWords(state: DeploymentState, slot: string): string {
   if (slot === 'root') return `Service ${state.outline.route.rootServiceName}`;
   if (slot === 'canary') return `Service ${state.outline.route.canaryServiceName}`;
+  if (slot === 'oldReplicaSet') return `ReplicaSet ${state.survey?.old?.name}`;
+  if (slot === 'newReplicaSet') return `ReplicaSet ${newReplicaSetName(state)}`;
   const object = state.outline.objects[Number(slot.slice('object.'.length))];
   return object ? `${object.kind} ${object.name}` : slot;
 }
@@ -140,10 +148,19 @@ export function waitingFor(state: DeploymentState): string | null {
   if (state.retry !== null && state.heldSince !== null) {
     return `the cluster: ${state.retry.message} (since ${state.heldSince}, next try ${state.retry.until})`;
   }
-  const guard = ['guard.pin', 'guard.short'].map((key) => state.observed[key]).find((seen) => seen?.holds);
+  const words = instructionWords(state);
+  const attention = guardConditions(state).flatMap(({ key }) => {
+    const seen = state.observed[key];
+    return seen?.holds ? [seen.detail] : [];
+  });
+  if (attention.length === 0) return words;
+  const held = currentInstruction(state).kind === 'write' && state.effect === null;
+  if (held) return `${attention.join('; ')}; no weight rises until that is over`;
+  return [words, `attention: ${attention.join('; ')}`].filter(Boolean).join('; ');
+}
+
+function instructionWords(state: DeploymentState): string | null {
   const instruction = currentInstruction(state);
-  if (instruction.kind === 'write' && guard && state.effect === null)
-    return `${guard.detail}; no weight rises until that is over`;
   switch (instruction.kind) {
     case 'wait':
       return conditionWords(state, instruction);

@@ -1,16 +1,19 @@
 import { assertNever } from './assert-never.ts';
-import type {
-  Change,
-  DeploymentEvent,
-  DeploymentState,
-  Effect,
-  ObjectFacts,
-  Slot,
-  Survey,
-  WriteEffect,
+import {
+  type Change,
+  type DeploymentEvent,
+  type DeploymentState,
+  type Effect,
+  newReplicaSetName,
+  type ObjectFacts,
+  type Slot,
+  type Survey,
+  type WriteEffect,
 } from './deployment-state.ts';
+import { hashKey } from './marks.ts';
 import { advance, begin, currentInstruction, holdBack, trip } from './moves.ts';
-import { isPastReturn, slotOfObject } from './programme.ts';
+import { isPastReturn, programmeOf, slotOfObject } from './programme.ts';
+import { splitSpec } from './traffic/smi.ts';
 
 /** What the outcome of a call to the cluster means for the run. Each function records; deciding what is next is the machine's. */
 
@@ -111,7 +114,7 @@ export function onFound(state: DeploymentState, object: ObjectFacts | null, left
     return refuse(state, `${slot} belongs to deployment ${object.deployment} now`, at);
   }
   const waiting = currentInstruction(state);
-  if (waiting.kind === 'wait') return lookedAgain(state, doubt, object, waiting.follows, at);
+  if (waiting.kind === 'wait') return lookedAgain(state, doubt, object, waiting.follows ?? [], at);
   if (isInForce(state, change, object)) return apply(state, doubt, object, at);
   if (object.uid !== doubt.uid && state.track === 'forward' && !isPastReturn(state)) {
     return refuse(state, `${slot} was deleted and made again by somebody`, at);
@@ -124,13 +127,17 @@ function lookedAgain(
   state: DeploymentState,
   doubt: WriteEffect,
   object: ObjectFacts,
-  write: string | undefined,
+  follows: string[],
   at: string,
 ): void {
   refresh(state, doubt.slot, object, at);
-  if (isInForce(state, doubt.change, object) || write === undefined) return;
+  if (isInForce(state, doubt.change, object)) return;
+  const write = programmeOf(state).find(
+    (done) => follows.includes(done.id) && done.kind === 'write' && done.slot === doubt.slot,
+  );
+  if (!write) return;
   state.warnings.push(`${doubt.slot} was changed by somebody while the deployment ran; it is put back`);
-  begin(state, write, at);
+  begin(state, write.id, at);
 }
 
 export function onRefused(
@@ -156,6 +163,8 @@ export function onRefused(
     return holdBack(state, said, at, event.retryAfterSeconds);
   }
   if (change.op === 'restore') return leave(state, slot, said, at);
+  // A credential that lost its permission is a person's to mend: turning back would need the permission as well.
+  if ((status === 401 || status === 403) && state.pinned.root) return holdBack(state, said, at);
   // A copy of this write that was lost before may have arrived meanwhile.
   if (state.unsettled !== null) state.doubt = effect;
   refuse(state, said, at);
@@ -231,11 +240,47 @@ function missing(state: DeploymentState, slot: Slot, at: string): void {
     trip(state, { reason: `${slot} was deleted by somebody while the deployment ran`, outcome: 'FAILED' });
     return;
   }
+  if (slot === 'oldReplicaSet' && state.at.startsWith('R1.')) {
+    return abandon(state, 'the previous version is gone, so there is nothing to go back to', at);
+  }
+  if (slot === 'newReplicaSet' && state.track === 'forward') return abandon(state, 'the new version is gone', at);
   if (slot === 'root' && state.track === 'forward') return holdBack(state, 'the root Service was deleted', at);
   if (state.track === 'rollBack' && state.at.startsWith('R6.'))
     return leave(state, slot, 'it was deleted meanwhile', at);
   if (slot === 'root') return leave(state, slot, 'the root Service was deleted meanwhile', at);
   gone(state, slot, at);
+}
+
+/** Neither way can be ended: the run stops where it is and says what stands, with the lines that put it right. */
+function abandon(state: DeploymentState, reason: string, at: string): void {
+  const { outline, objects, pinned, weights } = state;
+  const { namespace, route } = outline;
+  const kubectl = `kubectl -n ${namespace}`;
+  const left = (what: string, line: string) => state.leftInCluster.push(`${what}: ${kubectl} ${line}`);
+  if (objects.split && weights) {
+    const spec = JSON.stringify({ spec: splitSpec(route, { stable: 0, canary: 100 }) });
+    left(
+      `TrafficSplit ${route.trafficSplitName} has ${weights.stable}/${weights.canary}; to send all traffic to the new version`,
+      `patch trafficsplit ${route.trafficSplitName} --type merge -p '${spec}'`,
+    );
+  }
+  if (pinned.root) {
+    const free = JSON.stringify({ spec: { selector: { [hashKey]: null } } });
+    left(
+      `Service ${route.rootServiceName} is pinned to one version; to have it select as you wrote it`,
+      `patch service ${route.rootServiceName} --type merge -p '${free}'`,
+    );
+  }
+  if (objects.canary && !route.canaryServiceGiven) {
+    left(`Service ${route.canaryServiceName} stays; once nothing uses it`, `delete service ${route.canaryServiceName}`);
+  }
+  if (objects.newReplicaSet) left('the new ReplicaSet stays', `get replicaset ${newReplicaSetName(state)}`);
+  Object.assign(state, {
+    status: 'FAILED',
+    error: reason,
+    completedAt: at,
+    rollBack: state.rollBack ?? { reason, outcome: 'FAILED' },
+  });
 }
 
 function forget(state: DeploymentState, slot: Slot, at: string): void {
@@ -267,6 +312,7 @@ function refresh(state: DeploymentState, slot: Slot, object: ObjectFacts, at: st
   }
   state.objects[slot] = { uid, resourceVersion, made: state.objects[slot]?.made ?? null };
   if (slot === 'split' && object.weights) state.weights = object.weights;
+  state.looked = true;
   // Others took the pin out and left our marks: they are ours to take away.
   if ((slot === 'root' || slot === 'canary') && object.deployment === state.id) state.pinned[slot] = true;
   if (state.conflicts > 3) holdBack(state, `${slot} keeps changing`, at);

@@ -27,12 +27,14 @@ function wayBack(options: Options, at: string): string[] {
 }
 
 const start = ['S1.survey', 'S2.pin', 'S2.wait', 'S3.canary', 'S4.create', 'S4.scale', 'S5.wait', 'S6.create'];
-const finishStored = 'F1.weight F1.drain F2.pin F2.wait F2.drain F3.weight F3.drain F4.delete F5.canary'.split(' ');
+const finishStored = 'F1.weight F1.drain F2.pin F2.new F2.wait F2.drain F3.weight F3.drain F4.delete F5.canary'.split(
+  ' ',
+);
 const finish =
-  'F1.weight F1.mesh F1.drain F2.pin F2.wait F2.drain F3.weight F3.mesh F3.drain F4.delete F4.mesh F5.canary'.split(
+  'F1.weight F1.mesh F1.drain F2.pin F2.new F2.wait F2.drain F3.weight F3.mesh F3.drain F4.delete F4.mesh F5.canary'.split(
     ' ',
   );
-const last = ['F6.ready', 'F6.scale', 'F6.gone', 'F6.delete', 'F7.unpin', 'end'];
+const last = ['F6.new', 'F6.ready', 'F6.scale', 'F6.gone', 'F6.delete', 'F7.unpin', 'end'];
 
 describe('the order of work', () => {
   const rows: [string, Options, string[]][] = [
@@ -94,7 +96,7 @@ describe('the order of work', () => {
 
 describe('the way back acts only on what exists', () => {
   const steps = [weight(20), pause, weight(60)];
-  const r1 = ['R1.enough', 'R1.weight', 'R1.mesh', 'R1.drain'];
+  const r1 = ['R1.root', 'R1.old', 'R1.enough', 'R1.weight', 'R1.mesh', 'R1.drain'];
   const r4 = ['R4.scale', 'R4.gone', 'R4.delete'];
   const rows: [string, string, Options, string[]][] = [
     [
@@ -141,7 +143,7 @@ test('law 4: where F2 was refused for certain, the run is at F1 again and turns 
   const refused = must(setup, turning, { do: 'perform', how: 'forbidden' });
   assert.equal(refused.state.status, 'ROLLING_BACK');
   const { status, error } = driveUntil(setup, refused).state;
-  assert.deepEqual([status, error], ['FAILED', 'not allowed (HTTP 403)']);
+  assert.deepEqual([status, error], ['FAILED', 'not allowed (HTTP 422)']);
 });
 
 test('law 4: where F2 was lost and not found, it is sent again: a late copy must not meet a run that turned back', () => {

@@ -30,14 +30,20 @@ export type Instruction = {
   step?: number;
 } & (
   | { kind: 'survey' }
-  | { kind: 'write'; slot: Slot; change: Change }
+  | {
+      kind: 'write';
+      slot: Slot;
+      change: Change;
+      /** Usually in force already: the cluster is read, and written only if it is not. */
+      lookFirst?: true;
+    }
   | {
       kind: 'wait';
       condition: Condition;
       limitSeconds: number | null;
       onLimit: 'rollBack' | 'goOn' | 'divert';
-      /** The write that the condition follows from: looked at again while it does not hold, in case others undid it. */
-      follows?: string;
+      /** The writes that the condition follows from: looked at again in turn while it does not hold, in case others undid one. */
+      follows?: string[];
     }
   | { kind: 'drain' }
   | { kind: 'pause' }
@@ -204,6 +210,7 @@ function finishInstructions(state: DeploymentState): Instruction[] {
     ...meshWait(state, 'F1.mesh', toNew, null, 'goOn'),
     { id: 'F1.drain', kind: 'drain' },
     { id: 'F2.pin', kind: 'write', slot: 'root', change: { op: 'pin', hash: state.hash } },
+    fullNew(state, 'F2.new'),
     {
       id: 'F2.wait',
       kind: 'wait',
@@ -217,7 +224,7 @@ function finishInstructions(state: DeploymentState): Instruction[] {
       },
       limitSeconds: null,
       onLimit: 'goOn',
-      follows: 'F2.pin',
+      follows: ['F2.pin', 'F2.new'],
     },
     { id: 'F2.drain', kind: 'drain' },
     { id: 'F3.weight', kind: 'write', slot: 'split', change: { op: 'weights', weights: toRoot } },
@@ -228,6 +235,7 @@ function finishInstructions(state: DeploymentState): Instruction[] {
     route.canaryServiceGiven
       ? { id: 'F5.canary', kind: 'write', slot: 'canary', change: { op: 'unpin' } }
       : { id: 'F5.canary', kind: 'write', slot: 'canary', change: { op: 'delete' } },
+    fullNew(state, 'F6.new'),
     {
       id: 'F6.ready',
       kind: 'wait',
@@ -242,10 +250,17 @@ function finishInstructions(state: DeploymentState): Instruction[] {
       },
       limitSeconds: null,
       onLimit: 'goOn',
+      follows: ['F6.new'],
     },
     ...removeOldReplicaSet(state),
     { id: 'F7.unpin', kind: 'write', slot: 'root', change: { op: 'unpin' } },
   ];
+}
+
+/** The new version has all traffic: whoever scaled it down meanwhile is overruled. */
+function fullNew(state: DeploymentState, id: string): Instruction {
+  const change: Change = { op: 'scale', replicas: state.outline.workload.replicas };
+  return { id, kind: 'write', slot: 'newReplicaSet', change, lookFirst: true };
 }
 
 function removeOldReplicaSet(state: DeploymentState): Instruction[] {
@@ -270,15 +285,16 @@ function removeReplicaSet(
       condition: { key: `${phase}.gone`, namespace, kind: 'gone', replicaSet, hash },
       limitSeconds,
       onLimit: 'goOn',
-      follows: `${phase}.scale`,
+      follows: [`${phase}.scale`],
     },
     { id: `${phase}.delete`, kind: 'write', slot, change: { op: 'delete' } },
   ];
 }
 
-function enoughOld(state: DeploymentState, id: string): Instruction {
+function enoughOld(state: DeploymentState, id: string, follows: string[] = []): Instruction {
   const { route, namespace } = state.outline;
   return {
+    follows,
     id,
     kind: 'wait',
     condition: {
@@ -315,7 +331,7 @@ function meshWait(
     weights,
     ...(orNone ? { orNone } : {}),
   };
-  return [{ id, kind: 'wait', condition, limitSeconds, onLimit, follows: id.replace('.mesh', '.weight') }];
+  return [{ id, kind: 'wait', condition, limitSeconds, onLimit, follows: [id.replace('.mesh', '.weight')] }];
 }
 
 function meshDropped(state: DeploymentState, id: string): Instruction[] {
@@ -325,13 +341,24 @@ function meshDropped(state: DeploymentState, id: string): Instruction[] {
   return [{ id, kind: 'wait', condition, limitSeconds: firstMeshSeconds, onLimit: 'goOn' }];
 }
 
+/** Before traffic goes back: root leads to the old pods, and as many of them are asked for as there were. */
+function wholeOld({ survey }: DeploymentState): Instruction[] {
+  if (!survey?.old) return [];
+  const { hash, pods } = survey.old;
+  return [
+    { id: 'R1.root', kind: 'write', slot: 'root', change: { op: 'pin', hash }, lookFirst: true },
+    { id: 'R1.old', kind: 'write', slot: 'oldReplicaSet', change: { op: 'scale', replicas: pods }, lookFirst: true },
+  ];
+}
+
 /** R1-R6 on what stood when the roll back began. */
 function rollBackProgramme(state: DeploymentState): Instruction[] {
   const { undo, outline, survey } = state;
   const list: Instruction[] = [];
   if (undo?.split && undo.shifted) {
     list.push(
-      enoughOld(state, 'R1.enough'),
+      ...wholeOld(state),
+      enoughOld(state, 'R1.enough', ['R1.root', 'R1.old']),
       { id: 'R1.weight', kind: 'write', slot: 'split', change: { op: 'weights', weights: { stable: 100, canary: 0 } } },
       ...meshWait(state, 'R1.mesh', { stable: 100, canary: 0 }, divertSeconds, 'divert', true),
     );

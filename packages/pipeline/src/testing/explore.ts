@@ -32,7 +32,7 @@ export type Disturbances = {
 type Left = Disturbances['most'];
 type Node = { world: World; left: Left; from: number; by: string };
 
-export function explore(setup: Setup, disturbances: Disturbances, most = 30_000): Exploration {
+export function explore(setup: Setup, disturbances: Disturbances, most = 60_000): Exploration {
   const nodes: Node[] = [{ world: createWorld(setup), left: disturbances.most, from: -1, by: 'begin' }];
   const known = new Map<string, number>([[canonical(nodes[0] as Node), 0]]);
   const into: number[][] = [[]];
@@ -77,6 +77,7 @@ function actionsOf({ world, left }: Node, { calls, others }: Disturbances): { ac
   if (state.startedAt === null) return [{ action: { do: 'start' }, left }];
   if (world.news.length > 0) return [{ action: { do: 'tell' }, left }];
   const tellable = activeConditions(state).some((condition) => {
+    if (condition.key === 'guard.old') return false;
     const known = state.observed[condition.key]?.holds ?? false;
     return evaluate(condition, viewOf(world.cluster)).holds !== known;
   });
@@ -161,7 +162,8 @@ function canonical({ world, left }: Node): string {
   const calling = [effect && { ...effect, key: '' }, doubt && { ...doubt, key: '' }];
   const value = [rest, startedAt !== null, stepWords, calling, late, news, disturbed, lateCreates, left];
   const machine = JSON.stringify(value, (key, entry) => {
-    if (key === 'cdaas/fence' || key === 'detail') return null;
+    // guard.old is told to people and decides nothing.
+    if (key === 'cdaas/fence' || key === 'detail' || key === 'guard.old') return null;
     if (key === 'completedAt') return entry === null;
     if (typeof entry !== 'string') return entry;
     if (/^(rv|uid)-/.test(entry)) return rename(entry);

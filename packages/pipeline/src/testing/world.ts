@@ -277,7 +277,7 @@ function perform(
     // A permission that was withdrawn is not there for an earlier copy of the write either.
     const { kind, name } = refOf(state, effect.slot);
     world.late = world.late.filter(({ ref }) => ref.kind !== kind || ref.name !== name);
-    return { type: 'refused', at, key, status: 403, reason: 'Forbidden', message: 'not allowed' };
+    return { type: 'refused', at, key, status: 422, reason: 'Invalid', message: 'not allowed' };
   }
   const request = renderWrite({
     plan,

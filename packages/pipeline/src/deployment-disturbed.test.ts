@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { decideDeployment } from './deployment-machine.ts';
+import { hashKey } from './marks.ts';
+import { waitingFor } from './narrate.ts';
+import type { StrategyStep } from './plan.ts';
+import { driveUntil, must } from './testing/drive.ts';
+import { get, insert, type ModelCluster, remove, update } from './testing/model-cluster.ts';
+import { newHash, oldHash } from './testing/samples.ts';
+import { createSetup, createWorld, type Setup, type World } from './testing/world.ts';
+
+/* What other people do to the objects of a run, and how it comes to an end all the same. */
+
+const steps: StrategyStep[] = [
+  { kind: 'setWeight', weight: 20 },
+  { kind: 'pause', untilApproved: true, approvalExpirationSeconds: null },
+];
+
+function at(instruction: string): { setup: Setup; world: World } {
+  const setup = createSetup({ steps });
+  const approved = (world: World) =>
+    world.state.status === 'AWAITING_APPROVAL' && instruction.startsWith('F')
+      ? must(setup, world, { do: 'approve' })
+      : world;
+  let world = driveUntil(setup, createWorld(setup), ({ state }) => state.at === instruction || state.at === 'step.2');
+  world = driveUntil(setup, approved(world), ({ state }) => state.at === instruction);
+  assert.equal(world.state.at, instruction);
+  return { setup, world };
+}
+
+function edited(world: World, edit: (cluster: ModelCluster) => void): World {
+  const cluster = { ...world.cluster, objects: { ...world.cluster.objects } };
+  edit(cluster);
+  return { ...world, cluster };
+}
+
+function scaled(cluster: ModelCluster, name: string, replicas: number): void {
+  const before = get(cluster, 'ReplicaSet', name);
+  assert.ok(before);
+  update(cluster, before, { ...before, spec: { ...(before.spec as object), replicas } });
+}
+
+const oldName = `web-${oldHash}`;
+const newName = `web-${newHash}`;
+const specOf = (world: World, kind: string, name: string) => {
+  const object = get(world.cluster, kind, name) ?? assert.fail(`no ${kind} ${name}`);
+  return object.spec as { replicas?: number; selector: object };
+};
+
+describe('a roll back', () => {
+  test('whose previous version is gone ends as FAILED and says what stands and what to do', () => {
+    const { setup, world } = at('step.2');
+    const gone = edited(world, (cluster) => remove(cluster, 'ReplicaSet', oldName));
+    const { state } = driveUntil(setup, must(setup, gone, { do: 'rollBack' }));
+    assert.equal(state.status, 'FAILED');
+    assert.match(state.error ?? '', /previous version is gone/);
+    const left = state.leftInCluster.join('\n');
+    assert.match(left, /TrafficSplit web has 80\/20.*kubectl -n shop-qa patch trafficsplit web .*"weight":100/);
+    assert.match(left, /Service web is pinned.*patch service web/);
+    assert.match(left, new RegExp(`get replicaset ${newName}`));
+  });
+
+  test('asks for the old pods again that somebody scaled away', () => {
+    const { setup, world } = at('step.2');
+    const away = edited(world, (cluster) => scaled(cluster, oldName, 0));
+    const done = driveUntil(setup, must(setup, away, { do: 'rollBack' }));
+    assert.equal(done.state.status, 'CANCELLED');
+    assert.equal(specOf(done, 'ReplicaSet', oldName).replicas, 2);
+    assert.equal(get(done.cluster, 'TrafficSplit', 'web'), undefined);
+  });
+
+  test('pins a root Service again that was deleted and made anew, and sets it free at the end', () => {
+    const { setup, world } = at('step.2');
+    const anew = edited(world, (cluster) => {
+      remove(cluster, 'Service', 'web');
+      insert(cluster, get(createWorld(setup).cluster, 'Service', 'web') ?? assert.fail());
+    });
+    const done = driveUntil(setup, must(setup, anew, { do: 'rollBack' }));
+    assert.equal(done.state.status, 'CANCELLED');
+    assert.ok(!(hashKey in specOf(done, 'Service', 'web').selector));
+  });
+});
+
+describe('past the point of no return', () => {
+  test('new pods that somebody scaled away are asked for again', () => {
+    const { setup, world } = at('F2.wait');
+    const away = edited(world, (cluster) => scaled(cluster, newName, 0));
+    const done = driveUntil(setup, away);
+    assert.equal(done.state.status, 'SUCCEEDED');
+    assert.equal(specOf(done, 'ReplicaSet', newName).replicas, 2);
+  });
+
+  test('a new version that is gone ends the run as FAILED, with what stands', () => {
+    const { setup, world } = at('F2.wait');
+    const gone = edited(world, (cluster) => remove(cluster, 'ReplicaSet', newName));
+    const { state } = driveUntil(setup, gone);
+    assert.deepEqual([state.status, state.error], ['FAILED', 'the new version is gone']);
+    assert.match(state.leftInCluster.join('\n'), /Service web is pinned/);
+  });
+});
+
+test('a permission that is lost mid-run holds, by name, and goes on when it is back', () => {
+  const { setup, world } = at('S7.1.weight');
+  const { effect } = world.state;
+  assert.ok(effect);
+  const moment = '2026-01-01T01:00:00.000Z';
+  const no = {
+    type: 'refused',
+    key: effect.key,
+    status: 403,
+    reason: 'Forbidden',
+    message: 'cannot patch trafficsplits',
+  } as const;
+  const { state } = decideDeployment(world.state, { ...no, at: moment });
+  assert.deepEqual([state.status, state.rollBack, state.effect], ['RUNNING', null, null]);
+  assert.match(waitingFor(state) ?? '', /cannot patch trafficsplits/);
+  const again = decideDeployment(state, { type: 'due', at: state.wakeAt ?? '' });
+  assert.equal(again.effects[0]?.kind, 'write');
+  assert.ok(setup);
+});
+
+test('an old version that loses its pods while it has traffic is told, and nothing is rolled back for it', () => {
+  const { world } = at('step.2');
+  const seen = {
+    type: 'observed',
+    condition: 'guard.old',
+    holds: true,
+    detail: 'no ready pods behind Service web',
+  } as const;
+  const { state } = decideDeployment(world.state, { ...seen, at: '2026-01-01T01:00:00.000Z' });
+  assert.equal(state.status, 'AWAITING_APPROVAL');
+  assert.match(waitingFor(state) ?? '', /approval of canary-step-2; attention: no ready pods behind Service web/);
+});
