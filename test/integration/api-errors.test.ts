@@ -51,6 +51,29 @@ test('each way of sending it wrong has its own answer', async () => {
   assertError(await api.call(admin, 'GET', `/pipelines/${'x'.repeat(400)}`), 422);
 });
 
+test('what is wrong is told of the part of the request that it stands in', async () => {
+  const file = shopFile();
+  const long = 'x'.repeat(300);
+  for (const [method, url, options, words] of [
+    ['GET', '/pipelines?limit=many', {}, /^The query parameter limit is not valid/],
+    ['GET', `/pipelines/${long}`, {}, /^The part of the path :id is not valid/],
+    [
+      'POST',
+      '/pipelines',
+      { body: file, headers: { 'idempotency-key': long } },
+      /^The header idempotency-key is not valid/,
+    ],
+    ['POST', '/clusters', { body: { name: 7 } }, /^name: /],
+    ['POST', '/clusters', {}, /^A JSON body is required/],
+  ] as const) {
+    const answer = await api.call(admin, method, url, options);
+    assertError(answer, 422);
+    const [error] = (answer.json as ErrorBody).errors;
+    assert.match(error?.message ?? '', words);
+    assert.equal(error?.metadata?.hint !== undefined, words.source.includes('required'));
+  }
+});
+
 test('what was sent is not repeated from where a parser choked on it', async () => {
   const answer = await post('{"token": "planted" planted}', 'application/json');
   assertError(answer, 400);
@@ -63,6 +86,10 @@ test('text that cannot be stored is refused wherever it comes in', async () => {
     assertError(await api.call(admin, 'GET', url), 422, 'request.invalid');
   }
   assertError(await api.call(admin, 'DELETE', '/clusters/a%00'), 422, 'request.invalid');
+  for (const url of ['/pipelines/%00', '/deployments/%00', '/pipelines/%00/events', '/pipelines/%00/config']) {
+    assertError(await api.call(admin, 'GET', url), 422, 'request.invalid');
+  }
+  assertError(await api.call(admin, 'POST', '/deployments/x/steps/%00/approve'), 422, 'request.invalid');
   const credential = { grant_type: 'client_credentials', client_id: 'a\u0000', client_secret: 'x' };
   assert.equal((await api.call(null, 'POST', '/oauth/token', { body: credential })).status, 400);
   for (const odd of ['a\u0000b', 'a\ud800b']) {

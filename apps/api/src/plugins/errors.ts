@@ -37,7 +37,7 @@ export function sendError(request: FastifyRequest, reply: FastifyReply, error: A
 export function toAppError(error: unknown, request: FastifyRequest): AppError {
   if (error instanceof AppError) return error;
   if (error instanceof RequestInvalid) {
-    return AppError.ofViolations(violationsOf(error.issues, error.validationContext, request.body));
+    return AppError.ofViolations(violationsOf(error.issues, error.validationContext ?? 'body', request.body));
   }
   if (isFastifyError(error)) return fromFastify(error);
   if (isDatabaseUnavailable(error)) {

@@ -4,10 +4,11 @@ import { z } from 'zod';
 
 type ZodIssue = z.core.$ZodIssue;
 
-/** A part of a request that its zod schema refuses. Fastify sets `validationContext` to the part's name. */
+/** A part of a request that its zod schema refuses. */
 export class RequestInvalid extends Error {
   readonly issues: readonly ZodIssue[];
-  validationContext = 'body';
+  /** `body`, `querystring`, `params` or `headers`: set by Fastify, which leaves a value that is there already. */
+  validationContext: string | undefined;
 
   constructor(issues: readonly ZodIssue[]) {
     super('the request does not fit its schema');
@@ -44,7 +45,11 @@ function unfold(issue: ZodIssue, before: PropertyKey[]): Located[] {
   return branches.reduce((best, branch) => (branch.length < best.length ? branch : best));
 }
 
-const partNames: Record<string, string> = { querystring: 'query parameter', params: 'path', headers: 'header' };
+const partNames: Record<string, string> = {
+  querystring: 'query parameter',
+  params: 'part of the path',
+  headers: 'header',
+};
 
 function violationOf({ issue, path }: Located, part: string, value: unknown): Violation {
   const keys = issue.code === 'unrecognized_keys' ? issue.keys : [];
@@ -54,7 +59,7 @@ function violationOf({ issue, path }: Located, part: string, value: unknown): Vi
   if (part !== 'body') {
     return {
       code: 'request.invalid',
-      message: `The ${partNames[part] ?? part} ${name} is not valid: ${issue.message}.`,
+      message: `The ${partNames[part] ?? part} ${part === 'params' ? `:${name}` : name} is not valid: ${issue.message}.`,
     };
   }
   if (value === undefined || (path.length === 0 && missing)) {
