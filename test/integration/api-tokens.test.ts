@@ -158,3 +158,20 @@ test('secrets are kept as hashes, signing keys wrapped', async () => {
   );
   assert.match(secretHash, /^[0-9a-f]{64}$/);
 });
+
+test('HTTP Basic is held to the same rules as the body: what cannot be stored or is too long is refused', async () => {
+  const { clientId, clientSecret } = tenant.credential;
+  for (const pair of [
+    '%00:%00',
+    `${clientId}%00:x`,
+    `${clientId}:${clientSecret}%00`,
+    `${'x'.repeat(201)}:x`,
+    'no-colon',
+  ]) {
+    const { body, headers } = form({ grant_type: 'client_credentials' });
+    const basic = { ...headers, authorization: `Basic ${Buffer.from(pair).toString('base64')}` };
+    const answer = await api.call(null, 'POST', '/oauth/token', { body, headers: basic });
+    assert.equal(answer.status, 401, pair);
+    assert.equal((answer.json as { error: string }).error, 'invalid_client');
+  }
+});

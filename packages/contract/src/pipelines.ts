@@ -44,10 +44,8 @@ export const StartQuery = z.object({
 });
 
 export const StartHeaders = z.object({
-  'idempotency-key': z
-    .string()
+  'idempotency-key': text(255)
     .min(1)
-    .max(255)
     .optional()
     .describe('Repeating a start with the same key and body within 24 h answers as the first time and starts nothing.'),
 });

@@ -193,7 +193,7 @@ async function pipelineRow(
 
 /** `armory-cli/1.2.3` as product and version; whatever a client calls itself, cut to a readable length. */
 export function sourceOf(client: string | undefined): { product: string; version: string } {
-  const [, product = '', version = ''] = /^([^/\s]{1,100})(?:\/(\S{1,100}))?/.exec(client ?? '') ?? [];
+  const [, product = '', version = ''] = /^([^/\s\p{Cc}]{1,100})(?:\/([^\s\p{Cc}]{1,100}))?/u.exec(client ?? '') ?? [];
   return { product, version };
 }
 

@@ -77,6 +77,9 @@ function refuse(reply: FastifyReply, status: 400 | 401, error: TokenError['error
     .send(body);
 }
 
+/** What holds for them in a body holds here. */
+const BasicCredentials = TokenRequest.pick({ client_id: true, client_secret: true }).required();
+
 /** RFC 6749 §2.3.1: id and secret are form-encoded before they are joined. */
 function basicOf(header: string | undefined): { clientId: string; clientSecret: string } | 'unreadable' | undefined {
   if (header === undefined) return undefined;
@@ -85,10 +88,11 @@ function basicOf(header: string | undefined): { clientId: string; clientSecret: 
   const colon = pair.indexOf(':');
   if (colon < 0) return 'unreadable';
   try {
-    const [clientId, clientSecret] = [pair.slice(0, colon), pair.slice(colon + 1)].map((part) =>
+    const [client_id, client_secret] = [pair.slice(0, colon), pair.slice(colon + 1)].map((part) =>
       decodeURIComponent(part.replaceAll('+', ' ')),
     );
-    return clientId === undefined || clientSecret === undefined ? 'unreadable' : { clientId, clientSecret };
+    const { success, data } = BasicCredentials.safeParse({ client_id, client_secret });
+    return success ? { clientId: data.client_id, clientSecret: data.client_secret } : 'unreadable';
   } catch {
     return 'unreadable';
   }
