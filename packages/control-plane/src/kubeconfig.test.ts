@@ -87,6 +87,12 @@ describe('a cluster given field by field', () => {
     ['a CA that is not base64', { caData: '%%%' }, '/caData', /base64 of PEM/],
     ['a CA that is no certificate', { caData: Buffer.from('hello').toString('base64') }, '/caData', /base64 of PEM/],
     ['a CA with a key in it', { caData: ca + strangeKey }, '/caData', /block 2 of 2 is not a PEM certificate/],
+    [
+      'a CA with a NUL in it',
+      { caData: Buffer.from(ca.replace('-----\n', '-----\n\0\n')).toString('base64') },
+      '/caData',
+      /block 1 of 1 is not/,
+    ],
     ['a broken certificate', { caData: ca.replace('MIIB', 'MIIC') }, '/caData', /block 1 of 1 is not/],
     ['a huge CA', { caData: 'A'.repeat(200_000) }, '/caData', /at most 128 KiB/],
     ['no credential', { token: undefined }, '/token', /credential is missing/],
