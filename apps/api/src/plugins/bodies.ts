@@ -7,7 +7,9 @@ import type { FastifyInstance } from 'fastify';
  */
 export function installBodies(app: FastifyInstance, { depthLimit }: { depthLimit: number }): void {
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (_request, text, done) => {
+  app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request, bytes, done) => {
+    const text = decodeBody(bytes, request.headers['content-type']);
+    if (text instanceof AppError) return done(text);
     if (text.trim() === '') return done(null, undefined);
     const read = readJson(text, depthLimit);
     if (read instanceof AppError) done(read);
@@ -22,19 +24,42 @@ export function installBodies(app: FastifyInstance, { depthLimit }: { depthLimit
  */
 export function installTextBodies(app: FastifyInstance, mediaTypes: readonly string[]): void {
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser<string>([...mediaTypes], { parseAs: 'string' }, (_request, text, done) => done(null, text));
+  app.addContentTypeParser<Buffer>([...mediaTypes], { parseAs: 'buffer' }, (request, bytes, done) => {
+    const text = decodeBody(bytes, request.headers['content-type']);
+    if (text instanceof AppError) done(text);
+    else done(null, text);
+  });
+}
+
+/** Bytes as text. What is not UTF-8 is refused: a decoder that puts in replacement characters changes what was sent. */
+export function decodeBody(bytes: Uint8Array, contentType: string | undefined): string | AppError {
+  const charset = /;\s*charset\s*=\s*"?([^";\s]*)/i.exec(contentType ?? '')?.[1]?.toLowerCase();
+  if (charset !== undefined && charset !== 'utf-8' && charset !== 'utf8') {
+    return new AppError('media.unsupported', 'Only bodies in UTF-8 are read.', { hint: 'Leave charset out.' });
+  }
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    return new AppError('request.unreadable', 'The body is not UTF-8.', {
+      hint: 'Save it in UTF-8 and send it again.',
+    });
+  }
 }
 
 /** JSON, its depth checked first: what recurses over it later must not be the first to suffer. */
 export function readJson(text: string, depthLimit: number): { value: unknown } | AppError {
-  if (depthOf(text) > depthLimit) {
-    return new AppError('body.tooLarge', `The body is nested deeper than ${depthLimit} levels.`);
-  }
+  const tooDeep = checkDepth(text, depthLimit);
+  if (tooDeep !== undefined) return tooDeep;
   try {
     return { value: JSON.parse(text) };
   } catch (error) {
     return new AppError('request.unreadable', `The body is not JSON: ${placeOf(error)}.`);
   }
+}
+
+export function checkDepth(text: string, depthLimit: number): AppError | undefined {
+  if (depthOf(text) <= depthLimit) return undefined;
+  return new AppError('body.tooLarge', `The body is nested deeper than ${depthLimit} levels.`);
 }
 
 /** JSON.parse says where it stopped and quotes what it saw there; only the place is repeated. */
