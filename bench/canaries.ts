@@ -188,7 +188,7 @@ async function deployAll(names: string[], version: number, pauses: boolean): Pro
   const ids: string[] = [];
   for (const name of names) {
     const text = file(name, version, pauses);
-    ids.push((await startPipeline(ctx, { source: { json: JSON.parse(text), text } })).pipelineId);
+    ids.push((await startPipeline(ctx, { source: { json: text } })).pipelineId);
   }
   for (;;) {
     const open = await workerDb.prisma.pipeline.findMany({

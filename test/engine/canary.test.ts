@@ -233,7 +233,7 @@ describe('A canary over an SMI TrafficSplit', { concurrency: 6 }, () => {
       },
     };
     const recorder = await scene.record();
-    const run = await scene.tenant.start({ json: file, text: JSON.stringify(file) });
+    const run = await scene.tenant.start({ json: JSON.stringify(file) });
     assert.equal((await run.end()).status, 'SUCCEEDED');
     assert.deepEqual(checkLaws(await recorder.stop(), { replicas: 2, end: 'succeeded' }), []);
   });

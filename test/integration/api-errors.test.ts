@@ -74,6 +74,40 @@ test('what is wrong is told of the part of the request that it stands in', async
   }
 });
 
+test('a key that appears twice in a JSON deployment file is refused by name and place', async () => {
+  const json = JSON.stringify(shopFile(), null, 2).replace(
+    '"kind": "kubernetes",',
+    '"kind": "kubernetes",\n  "version": "v1",',
+  );
+  const answer = await post(json, 'application/json', '/pipelines');
+  assertError(answer, 400, 'file.syntax');
+  const [error] = (answer.json as ErrorBody).errors;
+  assert.match(error?.message ?? '', /the key 'version' appears twice in one mapping \(line 4, column 3\)/);
+  assert.deepEqual(error?.metadata, { path: '/version', line: '4', column: '3' });
+});
+
+test('bytes that are not UTF-8, and other charsets, are refused instead of altered', async () => {
+  const send = async (url: string, type: string, payload: Buffer) => {
+    const headers = { host: '127.0.0.1:8080', authorization: `Bearer ${admin.token}`, 'content-type': type };
+    const answer = await api.app.inject({ method: 'POST', url, headers, payload });
+    return { status: answer.statusCode, headers: answer.headers, text: answer.body, json: answer.json() };
+  };
+  const utf8 = Buffer.from(JSON.stringify(shopFile({ description: 'für' })), 'utf8');
+  const latin1 = Buffer.from(utf8.toString('utf8'), 'latin1');
+  for (const [url, type] of [
+    ['/pipelines?dryRun=true', 'application/json'],
+    ['/pipelines?dryRun=true', 'application/yaml'],
+    ['/clusters', 'application/json'],
+  ] as const) {
+    assertError(await send(url, type, latin1), 400, 'request.unreadable');
+    assertError(await send(url, `${type}; charset=iso-8859-1`, latin1), 415, 'media.unsupported');
+    assertError(await send(url, `${type}; charset="UTF-16"`, utf8), 415, 'media.unsupported');
+  }
+  for (const type of ['application/json; charset=utf-8', 'application/yaml; charset="UTF-8"', 'application/json']) {
+    assert.equal((await send('/pipelines?dryRun=true', type, utf8)).status, 200, type);
+  }
+});
+
 test('what was sent is not repeated from where a parser choked on it', async () => {
   const answer = await post('{"token": "planted" planted}', 'application/json');
   assertError(answer, 400);

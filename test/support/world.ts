@@ -11,8 +11,9 @@ import { bootstrap, type NewCredential } from '@cdaas/control-plane/organisation
 import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
 import { type CallerContext, systemContext } from '@cdaas/control-plane/principals.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
-import { type FileSource, startPipeline } from '@cdaas/control-plane/start.ts';
+import { startPipeline } from '@cdaas/control-plane/start.ts';
 import type { Outline } from '@cdaas/pipeline/deployment-state.ts';
+import type { FileText } from '@cdaas/pipeline/file/parse.ts';
 import { startWorker, type Worker } from '@cdaas/worker/worker.ts';
 import { pino } from 'pino';
 import type { ClusterClient } from './cluster-client.ts';
@@ -61,7 +62,7 @@ export type Tenant = {
   credential: NewCredential;
   /** Registers a cluster and answers its account. */
   register(cluster: Cluster, name?: string): Promise<string>;
-  start(source: FileSource): Promise<Run>;
+  start(source: FileText): Promise<Run>;
 };
 
 export async function openWorld(name: string, options: WorldOptions = {}): Promise<World> {

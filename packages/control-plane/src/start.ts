@@ -1,7 +1,7 @@
 import { AppError, type Violation } from '@cdaas/contract/errors.ts';
 import type { StartAnswer } from '@cdaas/contract/pipelines.ts';
 import { initialState } from '@cdaas/pipeline/deployment-state.ts';
-import { type ParsedFile, parseDeploymentFile } from '@cdaas/pipeline/file/parse.ts';
+import { type FileText, type ParsedFile, parseDeploymentFile } from '@cdaas/pipeline/file/parse.ts';
 import { type ResolvedFile, resolveDeploymentFile } from '@cdaas/pipeline/file/resolve.ts';
 import { decidePipeline, finalPipelineStatuses, initialPipelineState } from '@cdaas/pipeline/pipeline-machine.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
@@ -16,11 +16,8 @@ import type { CallerContext } from './principals.ts';
 import { findIdempotent, insertPipeline } from './start-pipeline.ts';
 import type { Json, RefusedClaim } from './transitions.ts';
 
-/** A deployment file as it came: YAML text, or the value that JSON text held beside that text. */
-export type FileSource = { yaml: string } | { json: unknown; text: string };
-
 export type StartInput = {
-  source: FileSource;
+  source: FileText;
   /** From `Idempotency-Key`, with the route that it was sent to. */
   idempotency?: { key: string; route: string } | undefined;
   /** What the client calls itself, `<product>/<version>`. */
@@ -44,8 +41,8 @@ export type Checked = { file: ParsedFile; resolved: ResolvedFile; targets: Targe
  *
  * @throws AppError with every violation at once
  */
-export async function checkStart(ctx: CallerContext, source: FileSource): Promise<Checked> {
-  const parsed = parseDeploymentFile('yaml' in source ? { yaml: source.yaml } : { json: source.json });
+export async function checkStart(ctx: CallerContext, source: FileText): Promise<Checked> {
+  const parsed = parseDeploymentFile(source);
   if ('violations' in parsed) throw violated(parsed.violations);
   const clusters = await scoped(ctx.db, ctx.scope, (tx) =>
     tx.cluster.findMany({
@@ -82,7 +79,7 @@ function violated(violations: readonly Violation[]): AppError {
  */
 export async function startPipeline(ctx: CallerContext, input: StartInput): Promise<StartAnswer> {
   const { source } = input;
-  const bodyHash = 'yaml' in source ? hashBody('yaml', source.yaml) : hashBody('json', source.text);
+  const bodyHash = 'yaml' in source ? hashBody('yaml', source.yaml) : hashBody('json', source.json);
   const idempotency = input.idempotency && { ...input.idempotency, principal: ctx.actor.principal };
   if (idempotency !== undefined) {
     const first = await findIdempotent(ctx.db, ctx.scope, idempotency);

@@ -22,7 +22,8 @@ import {
   type PipelineRead,
   type PipelineSummaryRead,
 } from '@cdaas/control-plane/pipelines.ts';
-import { type Checked, checkStart, type FileSource, startPipeline } from '@cdaas/control-plane/start.ts';
+import { type Checked, checkStart, startPipeline } from '@cdaas/control-plane/start.ts';
+import type { FileText } from '@cdaas/pipeline/file/parse.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { stepRef } from '@cdaas/pipeline/plan.ts';
 import type { FastifyRequest } from 'fastify';
@@ -31,7 +32,7 @@ import { z } from 'zod';
 import { errorAnswers, moment } from '../answers.ts';
 import type { ApiDeps } from '../deps.ts';
 import { callerOf } from '../plugins/auth.ts';
-import { installTextBodies, readJson } from '../plugins/bodies.ts';
+import { checkDepth, installTextBodies } from '../plugins/bodies.ts';
 import { shownStatus, stepsDone } from './deployments.ts';
 
 /** Starts, and what became of them. */
@@ -135,7 +136,7 @@ const startRoutes = async (app: Parameters<FastifyPluginAsyncZod>[0], depthLimit
   }
 };
 
-function sourceOf(request: FastifyRequest, text: unknown, depthLimit: number): FileSource {
+function sourceOf(request: FastifyRequest, text: unknown, depthLimit: number): FileText {
   const mediaType = (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
   if (mediaType === fileMediaTypes.link) {
     throw new AppError('step.unsupported', 'not supported yet: starting from a URL or from an earlier pipeline', {
@@ -146,9 +147,9 @@ function sourceOf(request: FastifyRequest, text: unknown, depthLimit: number): F
     throw new AppError('file.syntax', 'The deployment file is empty.', { hint: 'Send it as the body of the request.' });
   }
   if ((fileMediaTypes.yaml as readonly string[]).includes(mediaType)) return { yaml: text };
-  const read = readJson(text, depthLimit);
-  if (!(read instanceof AppError)) return { json: read.value, text };
-  throw read.code === 'request.unreadable' ? new AppError('file.syntax', read.message) : read;
+  const tooDeep = checkDepth(text, depthLimit);
+  if (tooDeep !== undefined) throw tooDeep;
+  return { json: text };
 }
 
 function dryRunOf({ resolved, targets }: Checked): DryRunAnswer {

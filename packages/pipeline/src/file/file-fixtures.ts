@@ -61,7 +61,7 @@ function merge(base: unknown, patch: unknown): unknown {
 
 /** For tests: both halves of reading a file, `east` and `sandbox` being registered. */
 export function check(source: unknown, account?: string): ResolvedFile | { violations: Violation[] } {
-  const parsed = parseDeploymentFile(typeof source === 'string' ? { yaml: source } : { json: source });
+  const parsed = parseDeploymentFile(typeof source === 'string' ? { yaml: source } : { json: JSON.stringify(source) });
   if ('violations' in parsed) return parsed;
   return resolveDeploymentFile(parsed.file, { registeredAccounts: ['east', 'sandbox'], drainSeconds: 5, account });
 }

@@ -1,4 +1,5 @@
-import { type Budget, createBudget, type LocatedDocument, locateJson, type SourceProblem } from './source.ts';
+import { readJson } from './json-source.ts';
+import { type Budget, createBudget, type LocatedDocument, type SourceProblem } from './source.ts';
 import type { Violation } from './violations.ts';
 import { toPointer } from './words.ts';
 import { readYaml } from './yaml-source.ts';
@@ -9,15 +10,15 @@ export type ParsedFile = LocatedDocument & {
   budget: Budget;
 };
 
+/** A deployment file as text. */
+export type FileText = { yaml: string } | { json: string };
+
 /**
- * Reads a deployment file: YAML text (positions are kept, duplicate keys refused, anchors and merge keys resolved), or a
- * value that was JSON (no positions). Never throws. Violations are all `file.syntax`: unreadable, HTTP 400.
+ * Reads a deployment file: positions are kept, duplicate keys refused, in YAML anchors and merge keys resolved. Never throws. Violations are all `file.syntax`: unreadable, HTTP 400.
  */
-export function parseDeploymentFile(
-  source: { yaml: string } | { json: unknown },
-): { file: ParsedFile } | { violations: Violation[] } {
+export function parseDeploymentFile(source: FileText): { file: ParsedFile } | { violations: Violation[] } {
   const budget = createBudget();
-  const read = 'yaml' in source ? readOne(source.yaml, budget) : locateJson(source.json, budget);
+  const read = 'yaml' in source ? readOne(source.yaml, budget) : readJson(source.json, budget);
   if ('problems' in read) return { violations: read.problems.map(toViolation) };
   const { value } = read.document;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {

@@ -4,7 +4,7 @@ export type Path = readonly (string | number)[];
 /** Both from 1. */
 export type Position = { line: number; column: number };
 
-/** The place of one value. `order` counts values in the order of the document. Positions exist where it was YAML. */
+/** The place of one value. `order` counts values in the order of the document. Positions may be missing; see json-source.ts. */
 export type Place = {
   order: number;
   key?: Position;
@@ -90,75 +90,3 @@ export function chargeValue(depth: number, budget: Budget): string | undefined {
 }
 
 const tooLarge = `too large: more than ${sourceLimits.values} values or ${sourceLimits.resolvedCharacters / 1024 / 1024} million characters once aliases are resolved`;
-
-/** Takes an already parsed JSON value as a document; there are no lines then. The value is copied. */
-export function locateJson(
-  input: unknown,
-  budget: Budget,
-): { document: LocatedDocument } | { problems: SourceProblem[] } {
-  const problems: SourceProblem[] = [];
-  const path: (string | number)[] = [];
-  let order = 0;
-  // Limits end the walk at once; what is wrong with single texts is collected.
-  let stopped = false;
-  const refuse = (message: string): void => {
-    problems.push({ message, path: [...path] });
-    if (budget.values < 0 || budget.characters < 0 || problems.length >= 20) stopped = true;
-  };
-
-  const inside = (key: string | number, value: unknown): { value: unknown; place: Place } => {
-    path.push(key);
-    const child = read(value);
-    path.pop();
-    return child;
-  };
-
-  const read = (value: unknown): { value: unknown; place: Place } => {
-    const place: Place = { order: order++ };
-    const problem = chargeValue(path.length, budget);
-    if (problem !== undefined) refuse(problem);
-    if (stopped || problem !== undefined) return { value: null, place };
-    if (Array.isArray(value)) {
-      const children = new Map<string | number, Place>();
-      const items: unknown[] = [];
-      for (let index = 0; index < value.length && !stopped; index++) {
-        const child = inside(index, value[index]);
-        items.push(child.value);
-        children.set(index, child.place);
-      }
-      return { value: items, place: { ...place, children } };
-    }
-    if (typeof value === 'object' && value !== null) {
-      const children = new Map<string | number, Place>();
-      const fields: Record<string, unknown> = {};
-      for (const [key, field] of Object.entries(value)) {
-        if (stopped) break;
-        const wrong = chargeKey(key, budget);
-        if (wrong !== undefined) {
-          refuse(wrong);
-          continue;
-        }
-        const child = inside(key, field);
-        fields[key] = child.value;
-        children.set(key, child.place);
-      }
-      return { value: fields, place: { ...place, children } };
-    }
-    return { value: scalar(value, budget, refuse), place };
-  };
-
-  const document = read(input);
-  return problems.length > 0 ? { problems } : { document };
-}
-
-function scalar(value: unknown, budget: Budget, refuse: (message: string) => void): unknown {
-  if (value === null || typeof value === 'boolean') return value;
-  if (typeof value === 'string') {
-    const wrong = chargeText(value, budget);
-    if (wrong !== undefined) refuse(wrong);
-    return value;
-  }
-  if (typeof value === 'number' && Number.isFinite(value)) return value;
-  refuse('a value is not JSON');
-  return null;
-}
