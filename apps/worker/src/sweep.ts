@@ -35,11 +35,15 @@ export function createSweep(deps: SweepDeps): Sweep {
   let refreshedAt = 0;
   let failing = false;
 
+  // One row that fails must not keep the others waiting; it is overdue in 20 s and taken again.
+  const logged = (pipelineId: string) => (err: unknown) =>
+    deps.log.error({ err, pipelineId }, 'deciding a pipeline failed');
+
   const once = async (): Promise<void> => {
     let tookAny = false;
     for (let more = true; more && !closed; ) {
       const pipelines = await claimDuePipelines(deps.db, deps.workerId, rowsAtOnce);
-      for (const row of pipelines) await deps.pipeline(row);
+      for (const row of pipelines) await deps.pipeline(row).catch(logged(row.id));
       const { taken, news } = await claimDue(deps.db, deps.workerId, rowsAtOnce);
       for (const row of taken) deps.own(row);
       tookAny ||= taken.length > 0;

@@ -18,7 +18,7 @@ const settings = {
   name: ClusterName,
   namespaces: z
     .array(namespaceName)
-    .max(500)
+    .max(100)
     .optional()
     .describe('Namespaces that may be deployed to; absent or empty: all.'),
   clusterScopedKinds: z

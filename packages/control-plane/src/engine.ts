@@ -17,7 +17,7 @@ export type Engine = {
 const retryAfterMs = 1_000;
 
 export function createEngine(deps: DriveDeps): Engine {
-  type Entry = { drive: Drive | null; done: Promise<void>; pokedEarly: boolean };
+  type Entry = { drive: Drive | null; done: Promise<void>; pokedEarly: boolean; again: boolean };
   const drives = new Map<string, Entry>();
   const stopPauses = new Set<() => void>();
   let closing = false;
@@ -26,12 +26,23 @@ export function createEngine(deps: DriveDeps): Engine {
     if (closing) return;
     const known = drives.get(row.id);
     if (known) {
+      // Taken again while its loop is about to end (it was let go and news came at once), or is slow: it looks again.
+      known.again = true;
       wake(row.id);
       return;
     }
-    const entry: Entry = { drive: null, done: Promise.resolve(), pokedEarly: false };
+    const entry: Entry = { drive: null, done: Promise.resolve(), pokedEarly: false, again: false };
     drives.set(row.id, entry);
-    entry.done = keepDriving(row, entry).finally(() => drives.delete(row.id));
+    entry.done = keepDriving(row, entry).finally(() => {
+      drives.delete(row.id);
+      if (entry.again) void resume(row.id);
+    });
+  };
+
+  /** Drives on what is stored now, if it is still ours. */
+  const resume = async (id: string): Promise<void> => {
+    const [row] = await loadOwned(deps.db, deps.workerId, [id]).catch(() => []);
+    if (row) own(row);
   };
 
   /** Drives until the row is let go. What fails here (Postgres away, a bug) is tried again from what is stored. */
@@ -74,7 +85,10 @@ export function createEngine(deps: DriveDeps): Engine {
 
   const wake = (id: string): void => {
     const entry = drives.get(id);
-    if (!entry) return;
+    if (!entry) {
+      void resume(id);
+      return;
+    }
     if (!entry.drive) {
       entry.pokedEarly = true;
       return;

@@ -1,22 +1,30 @@
-import { activeConditions, evaluate } from '@cdaas/pipeline/conditions.ts';
-import type { Condition, DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
-import { deploymentKey, hashKey } from '@cdaas/pipeline/marks.ts';
+import type { DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
 import { narrateObservation } from '@cdaas/pipeline/narrate.ts';
 import type { Logger } from 'pino';
-import { type ClusterCache, createClusterCache, interestsOf, type WatchedKind } from './cluster-cache.ts';
 import { type Database, scoped } from './db.ts';
-import type { KubeClients } from './drivers/kube-clients.ts';
-import { watchResource } from './drivers/kube-watch.ts';
+import type { ClusterKey, KubeClients } from './drivers/kube-clients.ts';
+import { isOfMesh, viewFor } from './drivers/surroundings.ts';
 import { appendNews } from './news.ts';
 import { releaseWatchLease, takeWatchLease } from './ownership.ts';
 import type { WakeQueue } from './queue.ts';
+import { type ClusterWatches, watchCluster } from './watch-cluster.ts';
+import {
+  createWatchedDeployments,
+  newsOf,
+  type Report,
+  type Since,
+  troubleOf,
+  type Watched,
+  type WatchedDeployments,
+} from './watched-deployments.ts';
 
 /**
  * The watches of clusters (design.md, "Watches have one owner"). One worker holds a cluster's lease; it watches each
  * resource once for all deployments there, evaluates their conditions in memory, and only when one turns true or false
  * appends an `observed` event. The event is inserted only while the lease's epoch still matches.
  *
- * A new owner lists, evaluates everything, and reports what differs from what the deployments were last told.
+ * A new owner lists, evaluates everything, and reports what differs from what the deployments were last told. Where a
+ * watch stays broken, the owner asks the cluster every few seconds instead.
  */
 export type Watches = {
   /** A deployment's state as this worker just committed it, with all events up to `folded`: what it waits for from now on. */
@@ -28,13 +36,7 @@ export type Watches = {
   close(): Promise<void>;
 };
 
-export type WatchedRow = {
-  id: string;
-  organisationId: string;
-  tenantId: string;
-  clusterId: string;
-  version: number;
-};
+export type WatchedRow = ClusterKey & { id: string; version: number };
 
 export type WatchesDeps = {
   db: Database;
@@ -46,61 +48,48 @@ export type WatchesDeps = {
   wake(deploymentId: string): void;
 };
 
-type Watched = {
-  id: string;
-  version: number;
-  conditions: Condition[];
-  /** By condition key: what the deployment was last told, and by which of its events. */
-  told: Map<string, Told>;
-  /** Driven by another worker, so that it may have moved on meanwhile. */
-  elsewhere: boolean;
-};
-
-type Told = { holds: boolean; trouble: string; number: number };
-
 type Cluster = {
-  key: { organisationId: string; tenantId: string; clusterId: string };
+  key: ClusterKey;
+  /** Of the lease, while this worker holds it. */
   epoch: number | null;
   /** The worker that watches it, where that is another. */
   leaseOwner: number | null;
-  /** Those that the cluster was registered for; empty: all. */
-  namespaces: string[];
-  cache: ClusterCache;
-  deployments: Map<string, Watched>;
-  byInterest: Map<string, Set<string>>;
+  watches: ClusterWatches | null;
+  deployments: WatchedDeployments;
+  /** Namespaces of the deployments that wait for the mesh. */
+  meshed: Map<string, string>;
   dirty: Set<string>;
   flushing: boolean;
-  /** Watches that have not delivered their list, or whose connection is broken. */
-  stale: Set<string>;
-  stop: AbortController;
-  profileNamespaces: Set<string>;
+  polledAt: number;
   idleSince: number | null;
 };
 
 const releaseAfterMs = 60_000;
+/** How long after a report that could not be stored it is tried again. */
+const retryAfterMs = 1_000;
+/** How long watches may be stale before the cluster is asked, and how often. */
+const pollEveryMs = 5_000;
+/** Deployments asked for in one such round, so that it stays bounded. */
+const polledAtOnce = 20;
 
 export function createWatches(deps: WatchesDeps): Watches {
   const clusters = new Map<string, Cluster>();
   const taking = new Map<string, Promise<void>>();
   let closed = false;
 
-  const clusterOf = (row: WatchedRow): Cluster => {
-    let cluster = clusters.get(row.clusterId);
+  const clusterOf = ({ organisationId, tenantId, clusterId }: WatchedRow): Cluster => {
+    let cluster = clusters.get(clusterId);
     if (!cluster) {
-      const { organisationId, tenantId, clusterId } = row;
       cluster = {
         key: { organisationId, tenantId, clusterId },
         epoch: null,
         leaseOwner: null,
-        namespaces: [],
-        cache: createClusterCache(),
-        deployments: new Map(),
-        byInterest: new Map(),
+        watches: null,
+        deployments: createWatchedDeployments(),
+        meshed: new Map(),
         dirty: new Set(),
         flushing: false,
-        stale: new Set(),
-        stop: new AbortController(),
-        profileNamespaces: new Set(),
+        polledAt: 0,
         idleSince: null,
       };
       clusters.set(clusterId, cluster);
@@ -108,55 +97,134 @@ export function createWatches(deps: WatchesDeps): Watches {
     return cluster;
   };
 
-  const take = async (cluster: Cluster): Promise<void> => {
-    if (cluster.epoch !== null || closed) return;
+  const take = (cluster: Cluster): Promise<void> => {
     const { clusterId } = cluster.key;
+    if (cluster.epoch !== null || closed) return Promise.resolve();
     let pending = taking.get(clusterId);
     if (!pending) {
-      pending = (async () => {
-        const lease = await takeWatchLease(deps.db, deps.workerId, clusterId);
-        cluster.leaseOwner = lease.owner === deps.workerId ? null : lease.owner;
-        if (lease.owner !== deps.workerId || closed) return;
-        cluster.epoch = lease.epoch;
-        cluster.namespaces = await namespacesOf(deps.db, cluster);
-        startWatching(deps, cluster, (interests) => touch(cluster, interests));
-        watchProfiles(deps, cluster, (interests) => touch(cluster, interests));
-      })().finally(() => taking.delete(clusterId));
+      pending = takeLease(cluster).finally(() => taking.delete(clusterId));
       taking.set(clusterId, pending);
     }
     return pending;
   };
 
-  const touch = (cluster: Cluster, interests: Iterable<string>): void => {
-    for (const interest of interests) for (const id of cluster.byInterest.get(interest) ?? []) cluster.dirty.add(id);
-    schedule(cluster);
+  const takeLease = async (cluster: Cluster): Promise<void> => {
+    const { clusterId } = cluster.key;
+    const lease = await takeWatchLease(deps.db, deps.workerId, clusterId);
+    cluster.leaseOwner = lease.owner === deps.workerId ? null : lease.owner;
+    if (lease.owner !== deps.workerId) return;
+    const namespaces = await namespacesOf(deps.db, cluster.key);
+    if (closed) return;
+    cluster.epoch = lease.epoch;
+    cluster.watches = watchCluster({
+      clients: deps.clients,
+      key: cluster.key,
+      namespaces,
+      log: deps.log,
+      onTouched: (interests) => touch(cluster, cluster.deployments.interestedIn(interests)),
+      onFresh: () =>
+        touch(
+          cluster,
+          [...cluster.deployments.all()].map(({ id }) => id),
+        ),
+    });
+    cluster.watches.watchProfiles(new Set(cluster.meshed.values()));
+    touch(
+      cluster,
+      [...cluster.deployments.all()].map(({ id }) => id),
+    );
   };
 
-  const schedule = (cluster: Cluster): void => {
-    if (cluster.flushing || cluster.dirty.size === 0 || cluster.stale.size > 0 || cluster.epoch === null || closed)
-      return;
+  const touch = (cluster: Cluster, ids: Iterable<string>): void => {
+    for (const id of ids) cluster.dirty.add(id);
+    if (cluster.flushing || cluster.dirty.size === 0 || cluster.epoch === null || closed) return;
     cluster.flushing = true;
     setImmediate(async () => {
       try {
-        await flush(deps, cluster, learn);
+        await flush(cluster);
       } catch (err) {
         deps.log.error({ err, clusterId: cluster.key.clusterId }, 'reporting what a cluster shows failed');
-      } finally {
-        cluster.flushing = false;
-        schedule(cluster);
       }
+      cluster.flushing = false;
+      touch(cluster, []);
     });
   };
 
-  /** Takes note of what a deployment waits for; answers whether that is anything new. */
+  /** Evaluates what was touched and reports it. */
+  const flush = async (cluster: Cluster): Promise<void> => {
+    const { watches, deployments } = cluster;
+    if (watches === null) return;
+    const found: Report[] = [];
+    for (const id of cluster.dirty) {
+      const watched = deployments.get(id);
+      if (watched) found.push(...newsOf(watched, watched.conditions.filter(watches.isFresh), watches.cache));
+    }
+    cluster.dirty.clear();
+    await report(cluster, found);
+  };
+
+  /** Appends, in one round trip, an event for each report, and wakes who drives the deployments. */
+  const report = async (cluster: Cluster, found: Report[]): Promise<void> => {
+    const { epoch, key, deployments } = cluster;
+    const reports = await stillAsked(deps, found, learn);
+    if (epoch === null || reports.length === 0) return;
+    // On its way, and later than whatever the driver commits meanwhile.
+    for (const { watched, condition, holds, detail } of reports) {
+      const told = { holds, trouble: troubleOf(detail), number: Number.POSITIVE_INFINITY };
+      deployments.get(watched.id)?.told.set(condition.key, told);
+    }
+    const results = await appendNews(
+      deps.db,
+      null,
+      reports.map(({ watched, condition, holds, detail }) => ({
+        deploymentId: watched.id,
+        type: 'observed',
+        data: { condition: condition.key, holds, detail },
+        message: narrateObservation(condition, holds, detail),
+        observed: { clusterId: key.clusterId, epoch },
+      })),
+    ).catch((err: unknown) => {
+      untell(cluster, reports);
+      throw err;
+    });
+    const owners = new Map<string, number | null>();
+    for (const [index, result] of results.entries()) {
+      const { watched, condition } = reports[index] ?? {};
+      if (!watched || !condition) continue;
+      const told = deployments.get(watched.id)?.told.get(condition.key);
+      if (result.appended) {
+        owners.set(watched.id, result.owner);
+        if (told?.number === Number.POSITIVE_INFINITY) told.number = result.number;
+      } else if (result.reason === 'epoch') {
+        // Another worker owns the watches now; it evaluates everything anew.
+        loseLease(cluster);
+      }
+    }
+    for (const [id, owner] of owners) {
+      if (owner === deps.workerId) deps.wake(id);
+      else await deps.queue.enqueueWake('deployment', id, owner);
+    }
+  };
+
+  /** A report that was not stored was not told: it is found again in a moment. */
+  const untell = (cluster: Cluster, reports: Report[]): void => {
+    for (const { watched, condition } of reports) {
+      const told = cluster.deployments.get(watched.id)?.told;
+      if (told?.get(condition.key)?.number === Number.POSITIVE_INFINITY) told.delete(condition.key);
+    }
+    const ids = reports.map(({ watched }) => watched.id);
+    setTimeout(() => touch(cluster, ids), retryAfterMs).unref();
+  };
+
   const note = (row: WatchedRow, state: DeploymentState, since: Since): boolean => {
     const cluster = clusterOf(row);
-    const isNew = setConditions(cluster, row, state, since);
-    if (state.survey?.meshConfirmation === 'linkerd-smi' && cluster.deployments.has(row.id)) {
-      cluster.profileNamespaces.add(state.outline.namespace);
-      if (cluster.epoch !== null) watchProfiles(deps, cluster, (interests) => touch(cluster, interests));
-    }
-    schedule(cluster);
+    const isNew = cluster.deployments.note(row.id, row.version, state, since);
+    if (cluster.deployments.get(row.id)) {
+      cluster.idleSince = null;
+      if (state.survey?.meshConfirmation === 'linkerd-smi') cluster.meshed.set(row.id, state.outline.namespace);
+      cluster.watches?.watchProfiles(new Set(cluster.meshed.values()));
+    } else cluster.meshed.delete(row.id);
+    touch(cluster, [row.id]);
     return isNew;
   };
 
@@ -164,20 +232,31 @@ export function createWatches(deps: WatchesDeps): Watches {
   const learn = async (ids: string[]): Promise<void> => {
     const rows = await deps.db.prisma.deployment.findMany({
       where: { id: { in: ids }, NOT: { startedAt: null } },
-      select: {
-        id: true,
-        version: true,
-        clusterId: true,
-        organisationId: true,
-        tenantId: true,
-        state: true,
-        foldedEvent: true,
-        lastEvent: true,
-      },
+      select: { ...rowColumns, state: true, foldedEvent: true, lastEvent: true },
     });
     for (const { state, foldedEvent: folded, lastEvent, ...row } of rows) {
       const reports = lastEvent > folded ? await reportsSince(deps.db, row.id, folded) : [];
       note(row, state as unknown as DeploymentState, { folded, reports, elsewhere: true });
+    }
+  };
+
+  /** Asks a cluster whose watches have been stale for a while what its deployments wait for. */
+  const poll = async (cluster: Cluster): Promise<void> => {
+    const since = cluster.watches?.staleSince() ?? null;
+    const now = Date.now();
+    if (cluster.watches === null || since === null || now - since < pollEveryMs) return;
+    if (now - cluster.polledAt < pollEveryMs) return;
+    cluster.polledAt = now;
+    const client = await deps.clients.get(cluster.key);
+    if (!client) return;
+    let asked = 0;
+    for (const watched of [...cluster.deployments.all()]) {
+      const blind = watched.conditions.filter((condition) => !cluster.watches?.isFresh(condition));
+      if (blind.length === 0 || asked >= polledAtOnce) continue;
+      asked += 1;
+      const view = await viewFor(client, watched.namespace, blind.some(isOfMesh));
+      if (view.kind !== 'read') return;
+      await report(cluster, newsOf(watched, blind, view.view));
     }
   };
 
@@ -186,11 +265,11 @@ export function createWatches(deps: WatchesDeps): Watches {
       if (closed) return;
       const isNew = note(row, state, { folded, reports: [], elsewhere: false });
       const cluster = clusterOf(row);
-      if (cluster.epoch !== null || cluster.deployments.size === 0) return;
+      if (cluster.epoch !== null || cluster.deployments.size() === 0) return;
       const tell = async () => {
         if (cluster.leaseOwner === null) await take(cluster);
-        if (isNew && cluster.leaseOwner !== null)
-          await deps.queue.enqueueWake('deployment', row.id, cluster.leaseOwner);
+        if (!isNew || cluster.leaseOwner === null) return;
+        await deps.queue.enqueueWake('deployment', row.id, cluster.leaseOwner);
       };
       tell().catch((err) => deps.log.error({ err }, 'taking the lease of a cluster failed'));
     },
@@ -200,10 +279,8 @@ export function createWatches(deps: WatchesDeps): Watches {
     },
 
     async refresh() {
-      const rows = await deps.db.prisma.deployment.findMany({
-        where: { done: false, NOT: { startedAt: null } },
-        select: { id: true, version: true, clusterId: true, organisationId: true, tenantId: true, owner: true },
-      });
+      const where = { done: false, NOT: { startedAt: null } };
+      const rows = await deps.db.prisma.deployment.findMany({ where, select: { ...rowColumns, owner: true } });
       const stale = rows.filter((row) => {
         const known = clusters.get(row.clusterId)?.deployments.get(row.id);
         return row.owner !== deps.workerId && (known?.version ?? -1) < row.version;
@@ -211,25 +288,26 @@ export function createWatches(deps: WatchesDeps): Watches {
       if (stale.length > 0) await learn(stale.map(({ id }) => id));
       const open = new Set(rows.map(({ id }) => id));
       for (const [clusterId, cluster] of clusters) {
-        for (const id of cluster.deployments.keys()) if (!open.has(id)) forget(cluster, id);
+        for (const { id } of [...cluster.deployments.all()]) if (!open.has(id)) cluster.deployments.forget(id);
+        for (const id of [...cluster.meshed.keys()]) if (!open.has(id)) cluster.meshed.delete(id);
+        cluster.watches?.watchProfiles(new Set(cluster.meshed.values()));
         await take(cluster);
+        await poll(cluster);
         await releaseIfIdle(deps, clusters, clusterId, cluster);
       }
     },
 
     async close() {
       closed = true;
-      for (const [clusterId, cluster] of clusters) {
-        cluster.stop.abort();
-        if (cluster.epoch !== null) await releaseWatchLease(deps.db, deps.workerId, clusterId);
-      }
+      const held = [...clusters].filter(([, { epoch }]) => epoch !== null);
+      for (const cluster of clusters.values()) cluster.watches?.stop();
       clusters.clear();
+      for (const [clusterId] of held) await releaseWatchLease(deps.db, deps.workerId, clusterId);
     },
   };
 }
 
-/** `folded`: the newest event that a state holds; `reports`: what the deployment was told since, by whoever watched before. */
-type Since = { folded: number; reports: [key: string, told: Told][]; elsewhere: boolean };
+const rowColumns = { id: true, version: true, clusterId: true, organisationId: true, tenantId: true } as const;
 
 async function reportsSince(db: Database, deploymentId: string, folded: number): Promise<Since['reports']> {
   const events = await db.prisma.event.findMany({
@@ -243,47 +321,6 @@ async function reportsSince(db: Database, deploymentId: string, folded: number):
   });
 }
 
-function setConditions(cluster: Cluster, row: WatchedRow, state: DeploymentState, since: Since): boolean {
-  const known = cluster.deployments.get(row.id);
-  if (known && known.version > row.version) return false;
-  forget(cluster, row.id);
-  const conditions = activeConditions(state);
-  if (conditions.length === 0) return false;
-  const told = new Map<string, Told>();
-  for (const { key } of conditions) {
-    const seen = state.observed[key];
-    if (seen) told.set(key, { holds: seen.holds, trouble: troubleOf(seen.detail), number: 0 });
-    const unfolded = known?.told.get(key);
-    if (unfolded && unfolded.number > since.folded) told.set(key, unfolded);
-  }
-  for (const [key, report] of since.reports) told.set(key, report);
-  const { id, version } = row;
-  cluster.deployments.set(id, { id, version, conditions, told, elsewhere: since.elsewhere });
-  for (const interest of conditions.flatMap(interestsOf)) {
-    const ids = cluster.byInterest.get(interest);
-    if (ids) ids.add(row.id);
-    else cluster.byInterest.set(interest, new Set([row.id]));
-  }
-  cluster.dirty.add(row.id);
-  cluster.idleSince = null;
-  const before = new Set(known?.conditions.map(({ key }) => key));
-  return conditions.some(({ key }) => !before.has(key));
-}
-
-function forget(cluster: Cluster, id: string): void {
-  const known = cluster.deployments.get(id);
-  if (!known) return;
-  cluster.deployments.delete(id);
-  cluster.dirty.delete(id);
-  for (const interest of known.conditions.flatMap(interestsOf)) {
-    const ids = cluster.byInterest.get(interest);
-    ids?.delete(id);
-    if (ids?.size === 0) cluster.byInterest.delete(interest);
-  }
-}
-
-type Report = { watched: Watched; condition: Condition; holds: boolean; detail: string };
-
 /**
  * Without the reports to deployments that another worker has moved on since: what they asked for is learnt anew, or the
  * pin that a run itself has just replaced would be told as somebody's disturbance.
@@ -293,7 +330,7 @@ async function stillAsked(
   reports: Report[],
   learn: (ids: string[]) => Promise<void>,
 ): Promise<Report[]> {
-  const elsewhere = new Map(
+  const elsewhere = new Map<string, Watched>(
     reports.filter(({ watched }) => watched.elsewhere).map(({ watched }) => [watched.id, watched]),
   );
   if (elsewhere.size === 0) return reports;
@@ -308,146 +345,18 @@ async function stillAsked(
   return reports.filter(({ watched }) => !moved.has(watched.id));
 }
 
-/** Evaluates what was touched and appends, in one round trip, an event for each condition that turned. */
-async function flush(deps: WatchesDeps, cluster: Cluster, learn: (ids: string[]) => Promise<void>): Promise<void> {
-  const { epoch, cache, key } = cluster;
-  if (epoch === null) return;
-  const found: Report[] = [];
-  for (const id of cluster.dirty) {
-    const watched = cluster.deployments.get(id);
-    for (const condition of watched?.conditions ?? []) {
-      const { holds, detail } = evaluate(condition, cache);
-      if (watched && isNews(watched, condition.key, holds, detail)) found.push({ watched, condition, holds, detail });
-    }
-  }
-  cluster.dirty.clear();
-  const reports = await stillAsked(deps, found, learn);
-  if (reports.length === 0) return;
-  const toldOf = (id: string) => cluster.deployments.get(id)?.told;
-  // On its way, and later than whatever the driver commits meanwhile.
-  for (const { watched, condition, holds, detail } of reports) {
-    const told = { holds, trouble: troubleOf(detail), number: Number.POSITIVE_INFINITY };
-    toldOf(watched.id)?.set(condition.key, told);
-  }
-  const results = await appendNews(
-    deps.db,
-    null,
-    reports.map(({ watched, condition, holds, detail }) => ({
-      deploymentId: watched.id,
-      type: 'observed',
-      data: { condition: condition.key, holds, detail },
-      message: narrateObservation(condition, holds, detail),
-      observed: { clusterId: key.clusterId, epoch },
-    })),
-  );
-  const owners = new Map<string, number | null>();
-  for (const [index, result] of results.entries()) {
-    const report = reports[index];
-    if (!report) continue;
-    if (result.appended) {
-      owners.set(report.watched.id, result.owner);
-      const told = toldOf(report.watched.id)?.get(report.condition.key);
-      if (told?.number === Number.POSITIVE_INFINITY) told.number = result.number;
-    } else if (result.reason === 'epoch') {
-      // Another worker owns the watches now; it evaluates everything anew.
-      loseLease(cluster);
-      return;
-    }
-  }
-  for (const [id, owner] of owners) {
-    if (owner === deps.workerId) deps.wake(id);
-    else await deps.queue.enqueueWake('deployment', id, owner);
-  }
-}
-
-/** What is told: a condition that turned, and why pods are not ready, whenever that changes. */
-function isNews(watched: Watched, key: string, holds: boolean, detail: string): boolean {
-  const told = watched.told.get(key);
-  const trouble = troubleOf(detail);
-  // A guard that never tripped is well; why the pods of a guard that is well are not ready is nobody's worry.
-  const guard = key.startsWith('guard.');
-  if (!told) return holds || (trouble !== '' && !guard);
-  return told.holds !== holds || (trouble !== '' && told.trouble !== trouble && (holds || !guard));
-}
-
-/** The part of a detail that names Kubernetes' reasons, without the counts. */
-function troubleOf(detail: string): string {
-  return /\(([^)]*)\)/.exec(detail)?.[1]?.replace(/\d+ in /g, '') ?? '';
-}
-
 function loseLease(cluster: Cluster): void {
-  cluster.stop.abort();
-  cluster.stop = new AbortController();
-  Object.assign(cluster, { epoch: null, cache: createClusterCache() });
-  cluster.stale.clear();
-}
-
-const watchedResources: { kind: WatchedKind; apiVersion: string; plural: string; labelSelector: string }[] = [
-  { kind: 'Service', apiVersion: 'v1', plural: 'services', labelSelector: deploymentKey },
-  { kind: 'EndpointSlice', apiVersion: 'discovery.k8s.io/v1', plural: 'endpointslices', labelSelector: deploymentKey },
-  { kind: 'Pod', apiVersion: 'v1', plural: 'pods', labelSelector: hashKey },
-  { kind: 'ReplicaSet', apiVersion: 'apps/v1', plural: 'replicasets', labelSelector: deploymentKey },
-];
-
-function startWatching(deps: WatchesDeps, cluster: Cluster, touch: (interests: Iterable<string>) => void): void {
-  const scopes = cluster.namespaces.length > 0 ? cluster.namespaces.map((namespace) => ({ namespace })) : [{}];
-  for (const { kind, ...resource } of watchedResources) {
-    for (const scope of scopes) startWatch(deps, cluster, kind, { ...resource, ...scope }, touch);
+  cluster.watches?.stop();
+  Object.assign(cluster, { epoch: null, watches: null });
+  for (const { told } of cluster.deployments.all()) {
+    for (const [key, { number }] of told) if (number === Number.POSITIVE_INFINITY) told.delete(key);
   }
 }
 
-async function namespacesOf(db: Database, { key }: Cluster): Promise<string[]> {
+async function namespacesOf(db: Database, key: ClusterKey): Promise<string[]> {
   const where = { id: key.clusterId };
   const row = await scoped(db, key, (tx) => tx.cluster.findUnique({ where, select: { namespaces: true } }));
   return row?.namespaces ?? [];
-}
-
-/** ServiceProfiles carry no label of ours: they are watched per namespace in which a split is confirmed by the mesh. */
-function watchProfiles(deps: WatchesDeps, cluster: Cluster, touch: (interests: Iterable<string>) => void): void {
-  for (const namespace of cluster.profileNamespaces) {
-    const resource = { apiVersion: 'linkerd.io/v1alpha2', plural: 'serviceprofiles', namespace };
-    startWatch(deps, cluster, 'ServiceProfile', resource, touch);
-  }
-}
-
-const running = new WeakMap<AbortController, Set<string>>();
-
-function startWatch(
-  deps: WatchesDeps,
-  cluster: Cluster,
-  kind: WatchedKind,
-  resource: { apiVersion: string; plural: string; labelSelector?: string; namespace?: string },
-  touch: (interests: Iterable<string>) => void,
-): void {
-  const name = `${kind}/${resource.namespace ?? ''}`;
-  const names = running.get(cluster.stop) ?? new Set<string>();
-  if (names.has(name)) return;
-  running.set(cluster.stop, names.add(name));
-  cluster.stale.add(name);
-  const { cache, stop } = cluster;
-  const live = () => !stop.signal.aborted;
-  watchResource(() => deps.clients.get(cluster.key), {
-    ...resource,
-    signal: stop.signal,
-    onSnapshot(objects) {
-      if (live()) touch(cache.replace(kind, objects, resource.namespace));
-    },
-    onEvent(type, object) {
-      if (live()) touch(type === 'DELETED' ? cache.remove(kind, object) : cache.put(kind, object));
-    },
-    onState(state, _since, reason) {
-      if (!live()) return;
-      if (state === 'broken') {
-        cluster.stale.add(name);
-        deps.log.warn({ clusterId: cluster.key.clusterId, resource: name, reason }, 'a watch is broken');
-        return;
-      }
-      cluster.stale.delete(name);
-      // After an outage everything may have turned: all of it is evaluated again.
-      for (const id of cluster.deployments.keys()) cluster.dirty.add(id);
-      touch([]);
-    },
-  }).catch((err) => deps.log.error({ err, clusterId: cluster.key.clusterId }, 'a watch ended'));
 }
 
 async function releaseIfIdle(
@@ -456,10 +365,10 @@ async function releaseIfIdle(
   clusterId: string,
   cluster: Cluster,
 ): Promise<void> {
-  if (cluster.deployments.size > 0) return;
+  if (cluster.deployments.size() > 0) return;
   cluster.idleSince ??= Date.now();
   if (Date.now() - cluster.idleSince < releaseAfterMs) return;
   clusters.delete(clusterId);
-  cluster.stop.abort();
+  cluster.watches?.stop();
   if (cluster.epoch !== null) await releaseWatchLease(deps.db, deps.workerId, clusterId);
 }

@@ -9,7 +9,7 @@ import {
   isFinal,
   type WriteEffect,
 } from './deployment-state.ts';
-import { addSeconds, advance, begin, currentInstruction, holdBack, trip } from './moves.ts';
+import { addSeconds, advance, begin, currentInstruction, holdBack, trip, warn } from './moves.ts';
 import { onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
 import { secondsPerUnit } from './plan.ts';
 import { type Instruction, isPastReturn, programmeOf, slotOfObject } from './programme.ts';
@@ -145,10 +145,10 @@ function onChecked(
       return trip(state, { reason: limitReason(instruction, limit, event.detail), outcome: 'FAILED' });
     case 'divert':
       state.diverted = true;
-      state.warnings.push(`the mesh did not take 100/0 within ${limit} s: both backends are led to the old pods`);
+      warn(state, `the mesh did not take 100/0 within ${limit} s: both backends are led to the old pods`);
       return advance(state, event.at);
     case 'goOn':
-      state.warnings.push(`${instruction.id}: gave up waiting after ${limit} s: ${event.detail}`);
+      warn(state, `${instruction.id}: gave up waiting after ${limit} s: ${event.detail}`);
       if (instruction.id === 'R2.mesh') keepCanaryService(state);
       return advance(state, event.at);
     default:

@@ -15,6 +15,11 @@ export function holdBack(state: DeploymentState, message: string, at: string, at
   state.heldSince ??= at;
 }
 
+/** Something that people should know; told once, however often it happens. */
+export function warn(state: DeploymentState, text: string): void {
+  if (!state.warnings.includes(text)) state.warnings.push(text);
+}
+
 export function currentInstruction(state: DeploymentState): Instruction {
   const instruction = programmeOf(state).find(({ id }) => id === state.at);
   if (!instruction) throw new Error(`deployment ${state.id} is at the unknown instruction ${state.at}`);

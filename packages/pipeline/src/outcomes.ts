@@ -11,7 +11,7 @@ import {
   type WriteEffect,
 } from './deployment-state.ts';
 import { hashKey } from './marks.ts';
-import { advance, begin, currentInstruction, holdBack, trip } from './moves.ts';
+import { advance, begin, currentInstruction, holdBack, trip, warn } from './moves.ts';
 import { isPastReturn, programmeOf, slotOfObject } from './programme.ts';
 import { splitSpec } from './traffic/smi.ts';
 
@@ -20,7 +20,7 @@ import { splitSpec } from './traffic/smi.ts';
 export function onSurveyed(state: DeploymentState, survey: Survey, at: string): void {
   const again = state.survey;
   state.retry = null;
-  for (const warning of survey.warnings) if (!state.warnings.includes(warning)) state.warnings.push(warning);
+  for (const warning of survey.warnings) warn(state, warning);
   const problems = survey.problems.map(({ object, message }) => `${object}: ${message}`);
   if (problems.length === 0 && again !== null && again.mode !== survey.mode) {
     problems.push('the previous version changed after the deployment began: start it again');
@@ -45,7 +45,7 @@ function track(state: DeploymentState, slot: Slot, seen: { uid: string; resource
   const known = state.objects[slot];
   const untouched = known?.uid === seen.uid && known.resourceVersion === seen.resourceVersion;
   if (known?.made === 'changed' && !untouched) {
-    state.warnings.push(`${slot}: somebody changed it after this deployment applied it; it would not be restored`);
+    warn(state, `${slot}: somebody changed it after this deployment applied it; it would not be restored`);
   }
   const made = known && (untouched || known.made === 'created') ? known.made : null;
   state.objects[slot] = { uid: seen.uid, resourceVersion: seen.resourceVersion, made };
@@ -136,7 +136,7 @@ function lookedAgain(
     (done) => follows.includes(done.id) && done.kind === 'write' && done.slot === doubt.slot,
   );
   if (!write) return;
-  state.warnings.push(`${doubt.slot} was changed by somebody while the deployment ran; it is put back`);
+  warn(state, `${doubt.slot} was changed by somebody while the deployment ran; it is put back`);
   begin(state, write.id, at);
 }
 

@@ -72,6 +72,7 @@ export function survey(plan: DeploymentPlan, run: Run, seen: Surroundings): Surv
   const stored = seen.services.find(({ metadata }) => metadata.name === route.rootServiceName);
   const root = afterApply(plan, stored, route.rootServiceName);
   const template = podLabels(plan);
+  if (stored) checkStranger(say, stored, run, seen);
   checkRoot(say, plan, root, template, old ? oldHash : null, seen);
   checkServiceChanges(say, plan, seen, oldPods);
   const canary = seen.services.find(({ metadata }) => metadata.name === route.canaryServiceName);
@@ -80,6 +81,7 @@ export function survey(plan: DeploymentPlan, run: Run, seen: Surroundings): Surv
   if (mode === 'canary') {
     // In this order leftovers are deleted: first what sends traffic, then where it would go.
     if (split) inTheWay(say, leftovers, 'split', split, run, seen);
+    if (route.canaryServiceGiven && canary) checkStranger(say, canary, run, seen);
     if (route.canaryServiceGiven) checkGivenCanary(say, plan, canary, root, template);
     else if (canary) inTheWay(say, leftovers, 'canary', canary, run, seen);
     if (seen.splitApiVersion === undefined) {
@@ -192,6 +194,18 @@ function checkRoot(
 function pinnedAlready(namespace: string, service: string): string {
   const patch = `{"spec":{"selector":{"${hashKey}":null}}}`;
   return `its selector already holds ${hashKey}; remove it: kubectl -n ${namespace} patch service ${service} --type merge -p '${patch}'`;
+}
+
+/** Another control plane, or another deployment in progress, has hold of the Service as it stands. */
+function checkStranger(say: Say, service: KubernetesObject, run: Run, seen: Surroundings): void {
+  const { name, namespace, labels, annotations } = service.metadata;
+  const instance = annotations?.[instanceKey];
+  const owner = labels?.[deploymentKey];
+  if (instance !== undefined && instance !== seen.instance) {
+    say(`Service ${namespace}/${name}`, 'is driven by another control plane; wait until its deployment has ended');
+  } else if (owner !== undefined && owner !== run.id && !seen.finalDeployments.has(owner)) {
+    say(`Service ${namespace}/${name}`, `is driven by deployment ${owner}; wait until that has ended`);
+  }
 }
 
 /** A Service change that would break the old version must be deployed on its own first. */

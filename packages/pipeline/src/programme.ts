@@ -147,6 +147,7 @@ function startInstructions(state: DeploymentState): Instruction[] {
       },
       limitSeconds: readyTimeoutSeconds,
       onLimit: 'rollBack',
+      follows: ['S2.pin'],
     },
     {
       id: 'S3.canary',

@@ -10,7 +10,7 @@ import type { KubeClient, ResourceRef } from './kube.ts';
 import { isRecord, statusMessage, statusReason, toObject } from './kube-answer.ts';
 import type { Answered, Outcome } from './kube-exchange.ts';
 import { redactSecrets } from './redact.ts';
-import { readSurroundings, viewFor } from './surroundings.ts';
+import { isOfMesh, readSurroundings, viewFor } from './surroundings.ts';
 
 /**
  * Carries out one effect of a deployment against its cluster and says what came of it as the next event. Outcomes of
@@ -96,7 +96,7 @@ async function performRead(performance: Performance, effect: Extract<Effect, { k
 }
 
 async function performCheck(performance: Performance, effect: Extract<Effect, { kind: 'check' }>): Promise<Performed> {
-  const view = await viewFor(performance.client, effect.condition);
+  const view = await viewFor(performance.client, effect.condition.namespace, isOfMesh(effect.condition));
   if (view.kind !== 'read') return failed(performance, effect.key, view);
   const { holds, detail } = evaluate(effect.condition, view.view);
   return { kind: 'event', event: { type: 'checked', at: at(performance), key: effect.key, holds, detail } };

@@ -53,7 +53,7 @@ export const defaultLimits: KubeLimits = {
   queueLength: 4096,
   timeoutMs: 10_000,
   answerBytes: 8 * 1024 * 1024,
-  watches: 64,
+  watches: 600,
   watchBytesPerSecond: 4 * 1024 * 1024,
   breakerThreshold: 5,
 };

@@ -76,20 +76,18 @@ export async function readSurroundings(
   };
 }
 
-/** What one condition needs to be evaluated, read from the cluster now. */
+/** What the conditions of one namespace need to be evaluated, read from the cluster now. `mesh`: ServiceProfiles too. */
 export async function viewFor(
   client: KubeClient,
-  condition: Condition,
+  namespace: string,
+  mesh: boolean,
 ): Promise<{ kind: 'read'; view: ClusterView } | Outcome> {
-  const { namespace } = condition;
   const [services, slices, pods, replicaSets, profiles] = await Promise.all([
     listAll(client, 'v1', 'Service', namespace, deploymentKey),
     listAll(client, 'discovery.k8s.io/v1', 'EndpointSlice', namespace, deploymentKey),
     listAll(client, 'v1', 'Pod', namespace, hashKey),
     listAll(client, 'apps/v1', 'ReplicaSet', namespace, deploymentKey),
-    condition.kind === 'mesh' || condition.kind === 'meshDropped'
-      ? listAll(client, 'linkerd.io/v1alpha2', 'ServiceProfile', namespace)
-      : [],
+    mesh ? listAll(client, 'linkerd.io/v1alpha2', 'ServiceProfile', namespace) : [],
   ]);
   if (!Array.isArray(services)) return services;
   if (!Array.isArray(slices)) return slices;
@@ -105,6 +103,11 @@ export async function viewFor(
     serviceProfile: (_, service) => profiles.find((profile) => isProfileOf(profile, namespace, service)),
   };
   return { kind: 'read', view };
+}
+
+/** Whether a condition looks at ServiceProfiles. */
+export function isOfMesh(condition: Condition): boolean {
+  return condition.kind === 'mesh' || condition.kind === 'meshDropped';
 }
 
 /** Label of an EndpointSlice that names its Service (discovery.k8s.io/v1). */

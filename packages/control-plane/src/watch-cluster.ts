@@ -1,0 +1,126 @@
+import type { Condition } from '@cdaas/pipeline/deployment-state.ts';
+import { deploymentKey, hashKey } from '@cdaas/pipeline/marks.ts';
+import type { Logger } from 'pino';
+import { type ClusterCache, createClusterCache, type WatchedKind } from './cluster-cache.ts';
+import type { ClusterKey, KubeClients } from './drivers/kube-clients.ts';
+import { watchResource } from './drivers/kube-watch.ts';
+
+/**
+ * The watches of one cluster: each resource once for all deployments there, cluster-wide or per namespace that the
+ * cluster was registered for. ServiceProfiles carry no label of ours and are watched per namespace in use.
+ */
+export type ClusterWatches = {
+  cache: ClusterCache;
+  /** Whether everything that a condition looks at is current. */
+  isFresh(condition: Condition): boolean;
+  /** Since when (epoch ms) something has not been current; null where everything is. */
+  staleSince(): number | null;
+  /** The namespaces whose ServiceProfiles are needed now; others are let go. */
+  watchProfiles(namespaces: ReadonlySet<string>): void;
+  stop(): void;
+};
+
+export type ClusterWatchesOptions = {
+  clients: KubeClients;
+  key: ClusterKey;
+  /** Empty: all. */
+  namespaces: string[];
+  log: Logger;
+  onTouched(interests: Iterable<string>): void;
+  /** A watch is current again after it was not: everything may have turned. */
+  onFresh(): void;
+};
+
+type Resource = { apiVersion: string; plural: string; labelSelector?: string; namespace?: string };
+
+const watchedResources: ({ kind: WatchedKind } & Resource)[] = [
+  { kind: 'Service', apiVersion: 'v1', plural: 'services', labelSelector: deploymentKey },
+  { kind: 'EndpointSlice', apiVersion: 'discovery.k8s.io/v1', plural: 'endpointslices', labelSelector: deploymentKey },
+  { kind: 'Pod', apiVersion: 'v1', plural: 'pods', labelSelector: hashKey },
+  { kind: 'ReplicaSet', apiVersion: 'apps/v1', plural: 'replicasets', labelSelector: deploymentKey },
+];
+
+export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
+  const { clients, key, namespaces, log, onTouched, onFresh } = options;
+  const cache = createClusterCache();
+  const running = new Map<string, AbortController>();
+  /** Since when each watch that has not delivered its list, or whose connection is broken, has been so. */
+  const stale = new Map<string, number>();
+
+  const start = (kind: WatchedKind, resource: Resource): void => {
+    const name = `${kind}/${resource.namespace ?? ''}`;
+    if (running.has(name)) return;
+    const stop = new AbortController();
+    running.set(name, stop);
+    stale.set(name, Date.now());
+    const live = () => !stop.signal.aborted;
+    watchResource(() => clients.get(key), {
+      ...resource,
+      signal: stop.signal,
+      onSnapshot(objects) {
+        if (live()) onTouched(cache.replace(kind, objects, resource.namespace));
+      },
+      onEvent(type, object) {
+        if (live()) onTouched(type === 'DELETED' ? cache.remove(kind, object) : cache.put(kind, object));
+      },
+      onState(state, _since, reason) {
+        if (!live()) return;
+        if (state === 'broken') {
+          if (!stale.has(name)) stale.set(name, Date.now());
+          log.warn({ clusterId: key.clusterId, resource: name, reason }, 'a watch is broken');
+          return;
+        }
+        stale.delete(name);
+        onFresh();
+      },
+    }).catch((err) => log.error({ err, clusterId: key.clusterId, resource: name }, 'a watch ended'));
+  };
+
+  const end = (name: string): void => {
+    running.get(name)?.abort();
+    running.delete(name);
+    stale.delete(name);
+  };
+
+  const scopes = namespaces.length > 0 ? namespaces.map((namespace) => ({ namespace })) : [{}];
+  for (const { kind, ...resource } of watchedResources)
+    for (const scope of scopes) start(kind, { ...resource, ...scope });
+
+  return {
+    cache,
+    isFresh: (condition) =>
+      kindsOf(condition).every((kind) => !stale.has(`${kind}/`) && !stale.has(`${kind}/${condition.namespace}`)),
+    staleSince: () => (stale.size === 0 ? null : Math.min(...stale.values())),
+    watchProfiles(needed) {
+      for (const name of [...running.keys()]) {
+        const [kind, namespace = ''] = name.split('/');
+        if (kind === 'ServiceProfile' && !needed.has(namespace)) end(name);
+      }
+      for (const namespace of needed) {
+        start('ServiceProfile', { apiVersion: 'linkerd.io/v1alpha2', plural: 'serviceprofiles', namespace });
+      }
+    },
+    stop() {
+      for (const name of [...running.keys()]) end(name);
+    },
+  };
+}
+
+function kindsOf(condition: Condition): WatchedKind[] {
+  switch (condition.kind) {
+    case 'endpoints':
+    case 'enough':
+    case 'starved':
+    case 'short':
+      return ['Service', 'EndpointSlice', 'Pod'];
+    case 'unpinned':
+      return ['Service'];
+    case 'podsReady':
+      return ['Pod'];
+    case 'gone':
+      return ['ReplicaSet', 'Pod'];
+    case 'mesh':
+    case 'meshDropped':
+      return ['ServiceProfile'];
+  }
+}
