@@ -182,6 +182,22 @@ const rows: Row[] = [
     message: /neither in the cluster nor in the manifests; add it/,
   },
   {
+    name: 'root is driven by another control plane',
+    change: (seen) => {
+      rootOf(seen).metadata.annotations = { 'cdaas/instance': 'another' };
+    },
+    object: rootName,
+    message: /another control plane; wait until/,
+  },
+  {
+    name: 'root is driven by a deployment that is not over',
+    change: (seen) => {
+      rootOf(seen).metadata.labels = { 'cdaas/deployment': 'somebody' };
+    },
+    object: rootName,
+    message: /driven by deployment somebody; wait until/,
+  },
+  {
     name: 'root is headless',
     change: (seen) => {
       rootOf(seen).spec.clusterIP = 'None';
