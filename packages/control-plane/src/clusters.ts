@@ -1,5 +1,6 @@
 import type { RegisterCluster } from '@cdaas/contract/clusters.ts';
 import { AppError } from '@cdaas/contract/errors.ts';
+import { shorten } from '@cdaas/pipeline/file/words.ts';
 import { surveyCluster } from './cluster-survey.ts';
 import type { Context } from './context.ts';
 import { scoped } from './db.ts';
@@ -129,7 +130,7 @@ function findCluster(ctx: Context, name: string): Promise<RegisteredCluster | nu
 }
 
 function noCluster(name: string): AppError {
-  return new AppError('not.found', `There is no cluster "${name.slice(0, 100)}".`, {
+  return new AppError('not.found', `There is no cluster "${shorten(name)}".`, {
     hint: 'GET /clusters lists them.',
   });
 }

@@ -2,6 +2,7 @@ import { AppError } from '@cdaas/contract/errors.ts';
 import { canApprove, canRollBack } from '@cdaas/pipeline/deployment-machine.ts';
 import type { DeploymentState, DeploymentStatus } from '@cdaas/pipeline/deployment-state.ts';
 import { isFinal } from '@cdaas/pipeline/deployment-state.ts';
+import { shorten } from '@cdaas/pipeline/file/words.ts';
 import { currentInstruction } from '@cdaas/pipeline/moves.ts';
 import { stepRef } from '@cdaas/pipeline/plan.ts';
 import { isPastReturn } from '@cdaas/pipeline/programme.ts';
@@ -40,7 +41,7 @@ export async function getDeployment(ctx: Context, { id }: { id: string }): Promi
           },
         }),
       );
-  if (row === null) throw new AppError('not.found', `There is no deployment ${id.slice(0, 100)}.`);
+  if (row === null) throw new AppError('not.found', `There is no deployment ${shorten(id)}.`);
   const { ownedObjects, state, ...rest } = row;
   return { ...rest, state: readDeploymentState(state), objects: ownedObjects };
 }
@@ -88,7 +89,7 @@ export async function approveStep(
   const { state } = await getDeployment(ctx, { id });
   const index = state.outline.steps.findIndex((_, step) => stepRef(state.outline, step) === ref);
   if (index < 0) {
-    throw new AppError('not.found', `The deployment has no step ${ref.slice(0, 100)}.`, {
+    throw new AppError('not.found', `The deployment has no step ${shorten(ref)}.`, {
       hint: `Its steps: ${state.outline.steps.map((_, step) => stepRef(state.outline, step)).join(', ')}`,
     });
   }

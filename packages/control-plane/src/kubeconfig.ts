@@ -380,7 +380,7 @@ function names(entries: unknown): string {
 
 function clip(name: string): string {
   const text = name.replace(/\p{C}/gu, '?');
-  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+  return text.length > 80 ? `${text.slice(0, 80).replace(/[\ud800-\udbff]$/, '')}…` : text;
 }
 
 function pointer(name: string): string {

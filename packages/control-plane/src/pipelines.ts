@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { AppError } from '@cdaas/contract/errors.ts';
 import type { ListPipelinesQuery } from '@cdaas/contract/pipelines.ts';
 import type { DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
+import { shorten } from '@cdaas/pipeline/file/words.ts';
 import {
   finalPipelineStatuses,
   type PipelineState,
@@ -151,7 +152,7 @@ async function loadPipeline(tx: Transaction, ctx: CallerContext, id: string) {
 }
 
 function noPipeline(id: string): AppError {
-  return new AppError('not.found', `There is no pipeline ${id.slice(0, 100)}.`);
+  return new AppError('not.found', `There is no pipeline ${shorten(id)}.`);
 }
 
 /**

@@ -188,3 +188,46 @@ test('an object that conflicts with the run is told with both names', () => {
     /TrafficSplit 'mine': it splits Service 'web' \(trafficManagement\[0\]\.smi\[0\]\)/,
   );
 });
+
+test('a mistake in an inline manifest is told with its place in the deployment file where it is a literal block', () => {
+  const broken = webManifests.replace('replicas: 3', 'replicas: -1');
+  const indented = (by: string) => broken.replaceAll(/^(?=.)/gm, by);
+  const around = (inline: string) => `application: shop
+targets: {qa: {account: east, namespace: shop-qa, strategy: slow}}
+strategies: {slow: {canary: {steps: [{setWeight: {weight: 20}}]}}}
+trafficManagement: [{smi: [{rootServiceName: web}]}]
+manifests:
+  - inline: ${inline}`;
+  for (const [inline, place] of [
+    [`|\n${indented('      ')}`, [12, 19]],
+    [`|-  # said\n\n\n${indented('     ')}`, [14, 18]],
+    [`|2\n${indented('      ')}`, [12, 19]],
+    [`&x\n      |\n${indented('      ')}`, [13, 19]],
+    [`|\r\n${indented('      ').replaceAll('\n', '\r\n')}`, [12, 19]],
+    [`>\n${indented('      ')}`, [undefined, undefined]],
+    [JSON.stringify(broken), [undefined, undefined]],
+  ] as const) {
+    const text = around(inline);
+    const [found] = violationsOf(text);
+    assert.deepEqual([found?.line, found?.column], place, inline);
+    if (inline.startsWith('>')) continue;
+    assert.match(found?.message ?? '', /line \d+ of the manifest, Deployment 'web': spec\.replicas/);
+    if (found?.line !== undefined && found.column !== undefined)
+      assert.match(text.split('\n')[found.line - 1]?.slice(found.column - 1) ?? '', /^-1/);
+  }
+  const syntax = violationsOf(around('|\n      a: 1\n      ---\n      b: @x'))[0];
+  assert.deepEqual([syntax?.line, syntax?.column], [9, 10]);
+  const inJson = violationsOf(shopFile({ manifests: [{ inline: broken }], files: null }))[0];
+  assert.deepEqual([inJson?.path, inJson?.line], ['/manifests/0/inline', undefined]);
+  assert.match(inJson?.message ?? '', /^manifests\[0\]\.inline, document 1, line 6 of the manifest/);
+});
+
+test('mistakes in one manifest come in the order of its lines, wherever it stands', () => {
+  const broken = webManifests.replace('replicas: 3', 'replica: 3').replace('- name: web\n', '- nam: web\n');
+  for (const file of [{ manifests: [{ inline: broken }], files: null }, { files: { 'k8s/app.yaml': [broken] } }]) {
+    assert.deepEqual(
+      violationsOf(shopFile(file)).map(({ message }) => / line (\d+)/.exec(message)?.[1]),
+      ['6', '16'],
+    );
+  }
+});

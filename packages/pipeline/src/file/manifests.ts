@@ -2,7 +2,7 @@ import type { KubernetesObject } from '../kubernetes.ts';
 import { didYouMean } from './hints.ts';
 import { groupOf } from './kubernetes-names.ts';
 import { checkObject, type Refuse, withoutServerFields } from './manifest-object.ts';
-import { type Budget, type LocatedDocument, locate, type Path } from './source.ts';
+import { type Budget, type LocatedDocument, locate, type Path, type Position } from './source.ts';
 import { at, exists, isMapping, items, keys, text, type View } from './view.ts';
 import type { Report } from './violations.ts';
 import { shorten, toWords } from './words.ts';
@@ -100,11 +100,9 @@ function readText(budget: Budget, yaml: string, path: Path, words: string, repor
     for (const { message, document, position } of read.problems) {
       const at = [
         ...(document === undefined ? [] : [`document ${document}`]),
-        ...(position === undefined ? [] : [`line ${position.line}`]),
+        ...(position === undefined ? [] : [lineWords(path, position)]),
       ];
-      report.violation('manifest.object', path, `${[words, ...at].join(', ')}: ${message}`, {
-        inManifest: position ?? {},
-      });
+      report.violation('manifest.object', path, `${[words, ...at].join(', ')}: ${message}`, { inManifest: position });
     }
     return [];
   }
@@ -113,6 +111,11 @@ function readText(budget: Budget, yaml: string, path: Path, words: string, repor
     const root = { value: document.value, path: [] };
     return expandList(root).flatMap((view) => readObject(view, document, index + 1, path, words, report));
   });
+}
+
+/** What stands inline has two lines: that of the deployment file is told apart. */
+function lineWords(path: Path, { line }: Position): string {
+  return path[0] === 'files' ? `line ${line}` : `line ${line} of the manifest`;
 }
 
 /** `kind: List` (and `ConfigMapList` and so on) is a wrapping of tools, not an object of a cluster. */
@@ -137,9 +140,9 @@ function readObject(
   const refuse: Refuse = (code, field, message, hint) => {
     sound = false;
     const { position } = locate(document, [...view.path, ...field], false);
-    const line = position === undefined ? '' : `, line ${position.line}`;
+    const line = position === undefined ? '' : `, ${lineWords(path, position)}`;
     report.violation(code, path, `${words}, document ${number}${line}${title}: ${message}`, {
-      inManifest: position ?? {},
+      inManifest: position,
       hint,
     });
   };

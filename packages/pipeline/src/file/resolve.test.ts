@@ -89,6 +89,7 @@ test('the account of the request replaces that of every target, of the file or o
   assert.equal(resolved(shopFile({ account: 'sandbox' })).plans[0]?.account, 'sandbox');
   assert.equal(resolved(shopFile({ account: '' }), '').plans[0]?.account, 'east');
   assert.deepEqual(outcome(shopFile(), 'west'), ['account.unknown /targets/qa/account']);
+  assert.deepEqual(outcome(shopFile({ account: 'west' })), ['account.unknown /account']);
 });
 
 test('targetFilters choose the target that is planned, and only its account must exist', () => {
@@ -140,7 +141,7 @@ strategies:
       'field.unknown /targets/qa/acount 5:5',
       'field.type /targets/qa/namespace 6:16',
       'ref.strategy /targets/qa/strategy 7:15',
-      'manifest.object /manifests/0/inline 1:1',
+      'manifest.object /manifests/0/inline 10:7',
       'weight.range /strategies/slow/canary/steps/0/setWeight/weight 19:21',
       'field.enum /strategies/slow/canary/steps/1/pause/unit 22:19',
       'field.type /strategies/slow/canary/steps/2/setWeight 23:22',

@@ -8,6 +8,7 @@ import { checkSteps } from './rules-steps.ts';
 import { activeTargets, checkTargets } from './rules-targets.ts';
 import type { DeploymentFile } from './schema.ts';
 import { checkShape } from './schema-violations.ts';
+import type { Path } from './source.ts';
 import { assembleTargets, type TargetObjects } from './target-objects.ts';
 import { checkTemplates } from './templates.ts';
 import { checkTraffic, smiNames, trafficOf } from './traffic.ts';
@@ -63,6 +64,7 @@ export function resolveDeploymentFile(
   if (oversized) return { violations: report.violations() };
 
   const account = options.account || text(at(root, 'account')) || undefined;
+  const accountPath = options.account ? undefined : at(root, 'account').path;
   checkFile(root, report);
   checkSteps(root, report);
   checkTargets(root, account, report);
@@ -70,7 +72,12 @@ export function resolveDeploymentFile(
   const assembled = assembleTargets(root, readManifests({ ...file.budget }, root, report), report);
   checkTraffic(root, assembled, report);
   const targets = activeTargets(root);
-  checkAccounts(targets, account, new Set(options.registeredAccounts), report);
+  checkAccounts(
+    targets,
+    account === undefined ? undefined : { name: account, path: accountPath },
+    new Set(options.registeredAccounts),
+    report,
+  );
   checkUnsupported(root, targets, assembled, report);
 
   const violations = report.violations();
@@ -81,14 +88,14 @@ export function resolveDeploymentFile(
 
 function checkAccounts(
   targets: [string, View][],
-  override: string | undefined,
+  override: { name: string; path: Path | undefined } | undefined,
   registered: Set<string>,
   report: Report,
 ): void {
   for (const [, target] of targets) {
-    const account = override ?? text(at(target, 'account'));
+    const account = override?.name ?? text(at(target, 'account'));
     if (account === undefined || account === '' || registered.has(account)) continue;
-    const path = exists(at(target, 'account')) ? at(target, 'account').path : target.path;
+    const path = override?.path ?? (exists(at(target, 'account')) ? at(target, 'account').path : target.path);
     report.violation('account.unknown', path, `account '${shorten(account)}' does not exist`, {
       hint: didYouMean(account, registered),
     });

@@ -40,6 +40,12 @@ const rules: Rule[] = [
     kept: { application: 'a'.repeat(253) },
   },
   { rule: 'application is one line', broken: { application: 'a\nb' }, found: ['field.type /application'] },
+  {
+    rule: 'application does not turn the text around it',
+    broken: { application: 'shop\u202etset' },
+    found: ['field.type /application'],
+    kept: { application: 'فروشگاه\u200cshop' },
+  },
   { rule: 'application is a text', broken: { application: 7 }, found: ['field.type /application'] },
   { rule: 'kind is a known word', broken: { kind: 'Kubernetes' }, found: ['field.enum /kind'] },
   { rule: 'kind lambda is not built', broken: { kind: 'lambda' }, found: ['step.unsupported /kind'] },

@@ -56,6 +56,9 @@ function countOf(entries: unknown): number {
 
 export const text = () => z.string();
 
+/** What would make a name look like another one, or break the line that it stands in. */
+export const unfitForName = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/u;
+
 /** A name that people choose: not empty, at most 253 characters, on one line. */
 export const name = () =>
   z.string().check((context) => {
@@ -64,10 +67,9 @@ export const name = () =>
       context.issues.push(failing(value, { code: 'field.required', message: 'must not be empty' }));
     else if (value.length > 253)
       context.issues.push(failing(value, { code: 'field.range', message: 'may have at most 253 characters' }));
-    else if (/[\p{Cc}\u2028\u2029]/u.test(value)) {
-      context.issues.push(
-        failing(value, { code: 'field.type', message: 'must not hold line breaks or control characters' }),
-      );
+    else if (unfitForName.test(value)) {
+      const message = 'must not hold line breaks, control characters or marks that turn the direction of text';
+      context.issues.push(failing(value, { code: 'field.type', message }));
     }
   });
 

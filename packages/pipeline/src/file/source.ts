@@ -9,6 +9,8 @@ export type Place = {
   order: number;
   key?: Position;
   value?: Position;
+  /** Of a text written as a literal block (`|`): the line that its first line stands on, and how far all are indented. */
+  block?: { line: number; indent: number };
   children?: Map<string | number, Place>;
 };
 
@@ -44,11 +46,13 @@ export function createBudget(): Budget {
   };
 }
 
+export type Located = { order: number; position?: Position; block?: NonNullable<Place['block']> };
+
 /**
  * The place of a path, or of the nearest value above it that exists. A mapping or list is best pointed at by its key,
  * a scalar by itself.
  */
-export function locate(document: LocatedDocument, path: Path, onKey: boolean): { order: number; position?: Position } {
+export function locate(document: LocatedDocument, path: Path, onKey: boolean): Located {
   let place = document.place;
   let found = true;
   for (const key of path) {
@@ -61,7 +65,8 @@ export function locate(document: LocatedDocument, path: Path, onKey: boolean): {
   }
   const byKey = onKey || !found || place.children !== undefined;
   const position = byKey ? (place.key ?? place.value) : (place.value ?? place.key);
-  return position === undefined ? { order: place.order } : { order: place.order, position };
+  const { order, block } = place;
+  return { order, ...(position && { position }), ...(found && block && { block }) };
 }
 
 /** Takes one string from the budget; says what is wrong with it, if anything. */

@@ -1,4 +1,4 @@
-import type { LocatedDocument, Path } from './source.ts';
+import type { Located, LocatedDocument, Path, Position } from './source.ts';
 import { locate } from './source.ts';
 import { toPointer } from './words.ts';
 
@@ -41,8 +41,9 @@ export type FileErrorCode = (typeof fileErrorCodes)[number];
 
 /**
  * One thing that is wrong with a deployment file, in the user's words. `path` is a JSON pointer into the file. `line` and
- * `column` (both from 1) are there where the source was YAML; for a violation inside a manifest (`path` ends in `/inline`
- * or lies in `/files`) they count within the text of that manifest.
+ * `column` (both from 1) are there where the file was written by people (json-source.ts). Of a violation inside a manifest
+ * they count in the text of its own file where `path` lies in `/files`; where it ends in `/inline` they count in the
+ * deployment file as well, and are there for a literal block (`|`) only.
  */
 export type Violation = {
   code: FileErrorCode;
@@ -54,7 +55,7 @@ export type Violation = {
 };
 
 /** Where a finding lies, if not simply at its path: on the key instead of the value, or at a place inside a manifest. */
-export type Where = { onKey?: boolean; inManifest?: { line?: number; column?: number } };
+export type Where = { onKey?: boolean; inManifest?: Position | undefined };
 
 /** Collects what is wrong and what is worth a warning, and gives it back in the order of the document. */
 export type Report = {
@@ -81,16 +82,17 @@ export function createReport(document: LocatedDocument): Report {
     violation(code, path, message, details = {}) {
       const pointer = toPointer(path);
       const place = locate(document, path, details.onKey === true);
-      const position = details.inManifest ?? place.position;
+      const position = details.inManifest === undefined ? place.position : inFile(path, place, details.inManifest);
       const found: Violation = { code, message, path: pointer };
-      if (position?.line !== undefined) found.line = position.line;
-      if (position?.column !== undefined) found.column = position.column;
+      if (position !== undefined) found.line = position.line;
+      if (position !== undefined) found.column = position.column;
       if (details.hint !== undefined) found.hint = details.hint;
       // A value of the wrong type breaks every rule about it; only the type is worth telling.
       if (mistyped.has(pointer)) return;
       if (code === 'field.type') mistyped.add(pointer);
       const key = `${code} ${pointer} ${message} ${found.line ?? ''}`;
-      if (!violations.has(key)) violations.set(key, entry(place.order, position, found));
+      const inOrderOf = details.inManifest ?? position;
+      if (!violations.has(key)) violations.set(key, entry(place.order, inOrderOf, found));
     },
     warning(path, text) {
       const place = locate(document, path, false);
@@ -102,7 +104,13 @@ export function createReport(document: LocatedDocument): Report {
   };
 }
 
-function entry<T>(order: number, position: { line?: number; column?: number } | undefined, found: T): Entry<T> {
+/** A place in a manifest as people find it: in that manifest's own file, or in the deployment file around it. */
+function inFile(path: Path, { block }: Located, { line, column }: Position): Position | undefined {
+  if (path[0] === 'files') return { line, column };
+  return block && { line: block.line + line - 1, column: block.indent + column };
+}
+
+function entry<T>(order: number, position: Position | undefined, found: T): Entry<T> {
   return { order, line: position?.line ?? 0, column: position?.column ?? 0, found };
 }
 

@@ -17,8 +17,8 @@ export function toWords(path: Path): string {
   return words;
 }
 
-/** A word of the user's for a message: short, and on one line. */
+/** A word of the user's for a message: short, on one line, and without what would turn the text around it. */
 export function shorten(word: string): string {
   const line = word.replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '?');
-  return line.length > 60 ? `${line.slice(0, 57)}...` : line;
+  return line.length > 60 ? `${line.slice(0, 57).replace(/[\ud800-\udbff]$/, '')}...` : line;
 }

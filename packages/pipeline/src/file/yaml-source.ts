@@ -43,7 +43,7 @@ export function readYaml(
       });
     }
     if (mistakes.length > 0) continue;
-    const walked = walkYaml(document.contents, lines, budget);
+    const walked = walkYaml(document.contents, text, lines, budget);
     problems.push(...walked.problems.map((problem) => ({ ...problem, document: index + 1 })));
     documents.push(walked.document);
   }

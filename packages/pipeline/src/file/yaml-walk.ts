@@ -4,6 +4,7 @@ import type { Budget, LocatedDocument, Place, Position, SourceProblem } from './
 import { chargeKey, chargeText, chargeValue } from './source.ts';
 
 type Walk = {
+  source: string;
   lines: LineCounter;
   budget: Budget;
   problems: SourceProblem[];
@@ -20,10 +21,12 @@ type Walk = {
 /** Turns the nodes of one YAML document into plain JSON and places, anchors and merge keys (`<<`) resolved. */
 export function walkYaml(
   contents: Node | null,
+  source: string,
   lines: LineCounter,
   budget: Budget,
 ): { document: LocatedDocument; problems: SourceProblem[] } {
   const walk: Walk = {
+    source,
     lines,
     budget,
     problems: [],
@@ -60,7 +63,11 @@ function readNode(walk: Walk, node: Node | null, depth: number): LocatedDocument
   rememberAnchor(walk, node);
   if (isMap(node)) return readMap(walk, node, place, depth);
   if (isSeq(node)) return readList(walk, node, place, depth);
-  if (isScalar(node)) return { value: scalarValue(walk, node), place };
+  if (isScalar(node)) {
+    const value = scalarValue(walk, node);
+    const block = node.type === 'BLOCK_LITERAL' && typeof value === 'string' ? blockOf(walk, node, value) : undefined;
+    return { value, place: block === undefined ? place : { ...place, block } };
+  }
   refuse(walk, node, 'this kind of YAML is not supported');
   return { value: null, place };
 }
@@ -90,6 +97,21 @@ function readAlias(walk: Walk, alias: Alias, depth: number): LocatedDocument {
   const resolved = readNode(walk, target, depth);
   walk.resolving.delete(target);
   return resolved;
+}
+
+/** Where the lines of a literal block stand; undefined where that is not as plain as it mostly is. */
+function blockOf(walk: Walk, node: Scalar, value: string): Place['block'] {
+  const header = node.range ? walk.source.indexOf('|', node.range[0]) : -1;
+  const visible = value.search(/\S/);
+  if (header < 0 || visible < 0) return undefined;
+  // The first line that is not blank tells how far all are indented.
+  const from = value.lastIndexOf('\n', visible) + 1;
+  const [first = ''] = value.slice(from).split('\n', 1);
+  const line = positionAt(walk.lines, header).line + 1;
+  const start = walk.lines.lineStarts[line - 1 + value.slice(0, from).split('\n').length - 1];
+  const [source = ''] = start === undefined ? [] : walk.source.slice(start).split(/\r?\n/, 1);
+  const indent = source.length - first.length;
+  return indent >= 0 && source === `${' '.repeat(indent)}${first}` ? { line, indent } : undefined;
 }
 
 function readList(walk: Walk, node: YAMLSeq, place: Place, depth: number): LocatedDocument {
