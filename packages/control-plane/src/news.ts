@@ -1,5 +1,6 @@
 import type { Scope } from './context.ts';
 import type { Database } from './db.ts';
+import { storableJson } from './storable-json.ts';
 import type { NewEvent } from './transitions.ts';
 
 /**
@@ -39,7 +40,7 @@ export async function appendNews(
     refused: 'missing' | 'final' | 'status' | 'epoch' | null;
     status: string | null;
   };
-  const batch = JSON.stringify(news.map(newsRow));
+  const batch = storableJson(news.map(newsRow));
   const rows = await db.prisma.$queryRaw<Row[]>`
     select * from append_news(${scope?.organisationId ?? null}::uuid, ${scope?.tenantId ?? null}::uuid, ${batch}::jsonb)
     order by ord`;

@@ -1,5 +1,6 @@
 import type { Scope } from './context.ts';
 import { type Database, scoped } from './db.ts';
+import { storableJson } from './storable-json.ts';
 import { type Claim, claimRow, type Json, type NewEvent, type RefusedClaim } from './transitions.ts';
 
 /** A request that may be sent again with its `Idempotency-Key`; unique for tenant, principal and route, for 24 h. */
@@ -61,7 +62,7 @@ export async function insertPipeline(
   start: PipelineStart,
 ): Promise<StartResult> {
   const { pipeline, deployments, events, claims = [], idempotency } = start;
-  const request = JSON.stringify({
+  const request = storableJson({
     organisation_id: scope.organisationId,
     tenant_id: scope.tenantId,
     pipeline: {

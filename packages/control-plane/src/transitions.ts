@@ -1,5 +1,6 @@
 import type { Database } from './db.ts';
 import type { Prisma } from './generated/client.ts';
+import { storableJson } from './storable-json.ts';
 
 /** What Prisma takes for a jsonb column. */
 export type Json = Prisma.InputJsonValue;
@@ -126,7 +127,7 @@ export async function advanceMany(
   transitions: readonly Transition[],
 ): Promise<Map<string, Outcome>> {
   type Row = { id: string; version: number; number: number; refused_claim: RefusedClaim | null };
-  const batch = JSON.stringify(transitions.map(transitionRow));
+  const batch = storableJson(transitions.map(transitionRow));
   const rows = await db.prisma.$queryRaw<Row[]>`select * from advance_many(${batch}::jsonb)`;
   return new Map(
     rows.map(({ id, version, number, refused_claim }): [string, Outcome] => [
@@ -185,6 +186,6 @@ export async function advancePipeline(
   type Row = { version: number; number: number; woken: { id: string; owner: number | null }[] };
   const { wakeAt, startedAt, completedAt, deployments = [], ...same } = decision;
   const row = { ...same, deployments, wake_at: wakeAt, started_at: startedAt, completed_at: completedAt };
-  const [won] = await db.prisma.$queryRaw<Row[]>`select * from advance_pipeline(${JSON.stringify(row)}::jsonb)`;
+  const [won] = await db.prisma.$queryRaw<Row[]>`select * from advance_pipeline(${storableJson(row)}::jsonb)`;
   return won ? { won: true, ...won } : { won: false };
 }

@@ -1,3 +1,4 @@
+import { shownText } from '@cdaas/contract/text.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 
 /* Reading what an API server answered. It may be hostile: nothing is believed to have its documented shape. */
@@ -57,12 +58,7 @@ const maxMessageLength = 500;
 export function statusMessage(body: unknown): string {
   const message = isRecord(body) && typeof body.message === 'string' ? body.message : statusReason(body);
   if (message === undefined) return '';
-  // Cc and Cf include line feeds, escapes and the bidirectional overrides that make text read as something else.
-  const text = message
-    .slice(0, maxMessageLength * 4)
-    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ')
-    .trim();
-  return text.length > maxMessageLength ? `${text.slice(0, maxMessageLength - 1)}…` : text;
+  return shownText(message, maxMessageLength);
 }
 
 /** The machine-readable reason of a Status: AlreadyExists, Conflict, NotFound, Expired … */
