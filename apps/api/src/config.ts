@@ -1,4 +1,5 @@
-import { type OutboundRule, parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
+import type { OutboundRule } from '@cdaas/control-plane/outbound.ts';
+import { count, fields, readEnvironment } from '@cdaas/control-plane/settings.ts';
 import { z } from 'zod';
 import { type ApiSettings, settingsFor } from './deps.ts';
 
@@ -24,41 +25,26 @@ Environment (see docs/operating.md)
   LOG_LEVEL             fatal, error, warn, info, debug or trace                    info
 `;
 
-const port = z.coerce.number({ error: 'must be a port' }).int().min(0).max(65_535);
-const count = (least: number, most: number) =>
-  z.coerce
-    .number({ error: `must be a number from ${least} to ${most}` })
-    .int(`must be a whole number`)
-    .min(least, `must be at least ${least}`)
-    .max(most, `must be at most ${most}`);
 const list = z.string().transform((text) => text.split(/[\s,]+/).filter((word) => word !== ''));
 
 const Environment = z.object({
-  DATABASE_URL: z.url({
-    protocol: /^postgres(ql)?$/,
-    error: 'must be a postgres:// URL, for example postgres://cdaas:…@db.example.org:5432/cdaas',
-  }),
-  PUBLIC_URL: z.url({
-    protocol: /^https?$/,
-    error: 'must be the URL that clients reach the API by, for example https://cdaas.example.org',
-  }),
-  ENCRYPTION_KEY_FILE: z
-    .string({ error: 'must name the file of the key-encryption key; make one with: openssl rand -base64 32' })
-    .min(1),
-  REDIS_URL: z.url({ protocol: /^rediss?$/, error: 'must be a redis:// URL' }).optional(),
-  OUTBOUND_ALLOW: z.string().default(''),
+  DATABASE_URL: fields.postgresUrl,
+  PUBLIC_URL: fields.publicUrl,
+  ENCRYPTION_KEY_FILE: fields.keyFile,
+  REDIS_URL: fields.redisUrl.optional(),
+  OUTBOUND_ALLOW: fields.outboundAllow,
   HOST: z.string().default('127.0.0.1'),
-  PORT: port.default(8080),
+  PORT: fields.port.default(8080),
   METRICS_HOST: z.string().default('127.0.0.1'),
-  METRICS_PORT: port.default(9464),
+  METRICS_PORT: fields.port.default(9464),
   ALLOWED_HOSTS: list.default([]),
   TRUSTED_PROXIES: list.default([]),
   BODY_LIMIT_BYTES: count(1_024, 67_108_864).default(1_048_576),
   REQUESTS_PER_MINUTE: count(1, 1_000_000).default(1_200),
-  DRAIN_SECONDS: count(0, 3_600).default(5),
+  DRAIN_SECONDS: fields.drainSeconds,
   SHUTDOWN_SECONDS: count(0, 3_600).default(25),
   DATABASE_POOL_SIZE: count(1, 1_000).default(10),
-  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).default('info'),
+  LOG_LEVEL: fields.logLevel,
 });
 
 export type Config = {
@@ -76,24 +62,18 @@ export type Config = {
   settings: ApiSettings;
 };
 
-/** Reads the environment, once, at the start; answers every problem at once. Empty means unset. */
+/** Reads the environment, once, at the start; answers every problem at once. */
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config | { problems: string[] } {
-  const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
-  const parsed = Environment.safeParse(given);
-  const outbound = parseOutboundAllow(environment.OUTBOUND_ALLOW ?? '');
-  const problems = [
-    ...(parsed.error?.issues ?? []).map(({ path, message }) => `${path.join('.')}: ${message}`),
-    ...(outbound.ok ? [] : outbound.problems),
-  ];
-  if (!parsed.success || !outbound.ok) return { problems };
-  const env = parsed.data;
+  const read = readEnvironment(Environment, environment);
+  if ('problems' in read) return read;
+  const { env } = read;
   const settings = settingsFor(env.PUBLIC_URL);
   return {
     databaseUrl: env.DATABASE_URL,
     databasePoolSize: env.DATABASE_POOL_SIZE,
     redisUrl: env.REDIS_URL,
     encryptionKeyFile: env.ENCRYPTION_KEY_FILE,
-    outboundRules: outbound.rules,
+    outboundRules: env.OUTBOUND_ALLOW,
     host: env.HOST,
     port: env.PORT,
     metricsHost: env.METRICS_HOST,

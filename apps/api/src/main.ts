@@ -2,13 +2,14 @@ import { openDatabase } from '@cdaas/control-plane/db.ts';
 import { createVault, readKey } from '@cdaas/control-plane/encryption.ts';
 import { createOutbound } from '@cdaas/control-plane/outbound.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
+import { environmentWords } from '@cdaas/control-plane/settings.ts';
 import { type Config, readConfig, usage } from './config.ts';
 import { createLogger } from './plugins/logging.ts';
 import { startApi } from './server.ts';
 
 const config = readConfig();
 if ('problems' in config) {
-  process.stderr.write(`The API cannot start:\n${config.problems.map((line) => `  ${line}\n`).join('')}\n${usage}`);
+  process.stderr.write(`${environmentWords(config.problems)}\n${usage}`);
   process.exit(2);
 }
 await run(config);

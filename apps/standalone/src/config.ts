@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
+import type { OutboundRule } from '@cdaas/control-plane/outbound.ts';
+import { environmentWords, fields, readEnvironment } from '@cdaas/control-plane/settings.ts';
 import { z } from 'zod';
 import { Remedy } from './remedy.ts';
 
@@ -21,23 +22,22 @@ Environment (see docs/operating.md for all)
   OUTBOUND_ALLOW     private clusters to reach    only the sandbox, and public addresses
 `;
 
-const port = z.coerce.number().int().min(0).max(65_535);
-const text = z.string().min(1);
+const text = z.string();
 
-/** Every environment variable that standalone reads, by name. Empty means unset. */
+/** Every environment variable that standalone reads, by name. */
 const Environment = z.object({
   HOST: text.default('127.0.0.1'),
-  PORT: port.default(8080),
-  PUBLIC_URL: z.url({ protocol: /^https?$/ }).optional(),
+  PORT: fields.port.default(8080),
+  PUBLIC_URL: fields.publicUrl.optional(),
   CDAAS_DATA_DIR: text.default('.cdaas'),
-  DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
-  REDIS_URL: z.url({ protocol: /^rediss?$/ }).optional(),
-  ENCRYPTION_KEY_FILE: text.optional(),
-  OUTBOUND_ALLOW: z.string().default(''),
-  METRICS_PORT: port.optional(),
-  DRAIN_SECONDS: z.coerce.number().min(0).max(3600).default(5),
-  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).default('info'),
-  NO_COLOR: z.string().optional(),
+  DATABASE_URL: fields.postgresUrl.optional(),
+  REDIS_URL: fields.redisUrl.optional(),
+  ENCRYPTION_KEY_FILE: fields.keyFile.optional(),
+  OUTBOUND_ALLOW: fields.outboundAllow,
+  METRICS_PORT: fields.port.optional(),
+  DRAIN_SECONDS: fields.drainSeconds,
+  LOG_LEVEL: fields.logLevel,
+  NO_COLOR: text.optional(),
 });
 
 export type Config = {
@@ -49,7 +49,7 @@ export type Config = {
   databaseUrl: string | undefined;
   redisUrl: string | undefined;
   encryptionKeyFile: string | undefined;
-  outboundAllow: string;
+  outboundRules: OutboundRule[];
   /** Undefined: the usual one, left out where it is taken. */
   metricsPort: number | undefined;
   /** How long a canary lets connections drain after traffic left a backend. */
@@ -66,17 +66,9 @@ export type Options = { help: boolean; demo: boolean };
  * @throws Remedy naming every variable that is wrong
  */
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
-  const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
-  const parsed = Environment.safeParse(given);
-  const outbound = parseOutboundAllow(environment.OUTBOUND_ALLOW ?? '');
-  const problems = [
-    ...(parsed.error?.issues ?? []).map(({ path, message }) => `${path.join('.')}: ${message}`),
-    ...(outbound.ok ? [] : outbound.problems),
-  ];
-  if (!parsed.success || problems.length > 0) {
-    throw new Remedy(`The environment is not right:\n  ${problems.join('\n  ')}\nSee docs/operating.md.`);
-  }
-  const env = parsed.data;
+  const read = readEnvironment(Environment, environment);
+  if ('problems' in read) throw new Remedy(`${environmentWords(read.problems)}See docs/operating.md.`);
+  const { env } = read;
   return {
     host: env.HOST,
     port: env.PORT,
@@ -85,7 +77,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     databaseUrl: env.DATABASE_URL,
     redisUrl: env.REDIS_URL,
     encryptionKeyFile: env.ENCRYPTION_KEY_FILE,
-    outboundAllow: env.OUTBOUND_ALLOW,
+    outboundRules: env.OUTBOUND_ALLOW,
     metricsPort: env.METRICS_PORT,
     drainSeconds: env.DRAIN_SECONDS,
     logLevel: env.LOG_LEVEL,

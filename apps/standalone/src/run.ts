@@ -7,7 +7,7 @@ import { openDatabase } from '@cdaas/control-plane/db.ts';
 import { createVault, loadOrCreateKey } from '@cdaas/control-plane/encryption.ts';
 import { type LoginRole, renewLogins } from '@cdaas/control-plane/logins.ts';
 import { MigrationError, migrate } from '@cdaas/control-plane/migrate.ts';
-import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
+import { createOutbound, type OutboundRule } from '@cdaas/control-plane/outbound.ts';
 import { systemContext } from '@cdaas/control-plane/principals.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
 import { type Sandbox, startSandbox } from '@cdaas/sandbox/sandbox.ts';
@@ -194,10 +194,8 @@ async function openKey(config: Config, dir: DataDir): Promise<Uint8Array> {
 }
 
 /** What the operator allows, and the sandbox's own port. */
-function outboundRules(config: Config, sandbox: Sandbox) {
-  const allowed = parseOutboundAllow(`${config.outboundAllow} cluster:127.0.0.1/32:${sandbox.port}`);
-  if (!allowed.ok) throw new Remedy(allowed.problems.join('\n'));
-  return allowed.rules;
+function outboundRules(config: Config, sandbox: Sandbox): OutboundRule[] {
+  return [...config.outboundRules, { purpose: 'cluster', network: '127.0.0.1', prefix: 32, port: sandbox.port }];
 }
 
 async function metricsPortOf(config: Config, screen: Screen): Promise<number | null> {

@@ -1,4 +1,5 @@
-import { parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
+import type { OutboundRule } from '@cdaas/control-plane/outbound.ts';
+import { fields, readEnvironment } from '@cdaas/control-plane/settings.ts';
 import { z } from 'zod';
 
 export const usage = `Usage: node apps/worker/src/main.ts
@@ -14,37 +15,31 @@ Environment (see docs/operating.md)
 `;
 
 const Environment = z.object({
-  DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/, error: 'must be a postgres:// URL' }),
-  ENCRYPTION_KEY_FILE: z.string({ error: 'must name the file of the key-encryption key' }).min(1),
-  REDIS_URL: z.url({ protocol: /^rediss?$/, error: 'must be a redis:// URL' }).optional(),
-  OUTBOUND_ALLOW: z.string().default(''),
-  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).default('info'),
+  DATABASE_URL: fields.postgresUrl,
+  ENCRYPTION_KEY_FILE: fields.keyFile,
+  REDIS_URL: fields.redisUrl.optional(),
+  OUTBOUND_ALLOW: fields.outboundAllow,
+  LOG_LEVEL: fields.logLevel,
 });
 
 export type Config = {
   databaseUrl: string;
   encryptionKeyFile: string;
   redisUrl: string | undefined;
-  outboundAllow: string;
+  outboundRules: OutboundRule[];
   logLevel: string;
 };
 
-/** Reads the environment, once, at the start; answers every problem at once. Empty means unset. */
+/** Reads the environment, once, at the start; answers every problem at once. */
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config | { problems: string[] } {
-  const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
-  const parsed = Environment.safeParse(given);
-  const outbound = parseOutboundAllow(environment.OUTBOUND_ALLOW ?? '');
-  const problems = [
-    ...(parsed.error?.issues ?? []).map(({ path, message }) => `${path.join('.')}: ${message}`),
-    ...(outbound.ok ? [] : outbound.problems),
-  ];
-  if (!parsed.success || problems.length > 0) return { problems };
-  const { DATABASE_URL, ENCRYPTION_KEY_FILE, REDIS_URL, OUTBOUND_ALLOW, LOG_LEVEL } = parsed.data;
+  const read = readEnvironment(Environment, environment);
+  if ('problems' in read) return read;
+  const { env } = read;
   return {
-    databaseUrl: DATABASE_URL,
-    encryptionKeyFile: ENCRYPTION_KEY_FILE,
-    redisUrl: REDIS_URL,
-    outboundAllow: OUTBOUND_ALLOW,
-    logLevel: LOG_LEVEL,
+    databaseUrl: env.DATABASE_URL,
+    encryptionKeyFile: env.ENCRYPTION_KEY_FILE,
+    redisUrl: env.REDIS_URL,
+    outboundRules: env.OUTBOUND_ALLOW,
+    logLevel: env.LOG_LEVEL,
   };
 }

@@ -1,7 +1,8 @@
 import { openDatabase } from '@cdaas/control-plane/db.ts';
 import { createVault, readKey } from '@cdaas/control-plane/encryption.ts';
-import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
+import { createOutbound } from '@cdaas/control-plane/outbound.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
+import { environmentWords } from '@cdaas/control-plane/settings.ts';
 import { pino } from 'pino';
 import { type Config, readConfig, usage } from './config.ts';
 import { startWorker } from './worker.ts';
@@ -15,8 +16,7 @@ async function main(config: Config): Promise<void> {
   const db = await openDatabase({ url: databaseUrl, role: 'cdaas_worker' });
   const onError = (err: Error) => log.warn({ err }, 'the queue has trouble; due rows are found without it');
   const queue = await openQueue({ databaseUrl, role: 'cdaas_worker', onError, ...(redisUrl ? { redisUrl } : {}) });
-  const allowed = parseOutboundAllow(config.outboundAllow);
-  const outbound = createOutbound(allowed.ok ? allowed.rules : []);
+  const outbound = createOutbound(config.outboundRules);
   const worker = await startWorker({ db, queue, vault: createVault(key, db), outbound, log });
 
   let stopping = false;
@@ -38,7 +38,7 @@ if (process.argv.includes('--help')) {
 } else {
   const config = readConfig();
   if ('problems' in config) {
-    process.stderr.write(`The environment is not right:\n  ${config.problems.join('\n  ')}\n\n${usage}`);
+    process.stderr.write(`${environmentWords(config.problems)}\n${usage}`);
     process.exitCode = 2;
   } else {
     await main(config).catch((error: unknown) => {

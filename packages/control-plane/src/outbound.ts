@@ -49,7 +49,7 @@ export function parseOutboundAllow(
   const problems: string[] = [];
   for (const entry of text.split(/[\s,]+/).filter((part) => part !== '')) {
     const rule = parseRule(entry);
-    if (typeof rule === 'string') problems.push(`OUTBOUND_ALLOW entry '${entry}': ${rule}`);
+    if (typeof rule === 'string') problems.push(`entry '${entry}': ${rule}`);
     else rules.push(rule);
   }
   return problems.length > 0 ? { ok: false, problems } : { ok: true, rules };
