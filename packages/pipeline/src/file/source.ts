@@ -24,7 +24,7 @@ export type SourceProblem = { message: string; path: Path; position?: Position; 
  * What reading may use up. One budget is shared by a deployment file and all its manifests, so that aliases cannot make
  * a small text large. Counts fall as they are used.
  */
-export type Budget = { values: number; characters: number; lexemes: number };
+export type Budget = { values: number; characters: number; lexemes: number; documents: number; aliases: number };
 
 export const sourceLimits = {
   /** Of one text. */
@@ -34,6 +34,9 @@ export const sourceLimits = {
   resolvedCharacters: 8 * 1024 * 1024,
   /** Words, marks and spaces of all YAML texts; what the YAML library's time grows with. A dense text of 1 MiB has 250,000. */
   lexemes: 400_000,
+  /** Of all YAML texts. Each document and each alias costs the library many times what a value does. */
+  documents: 2_000,
+  aliases: 20_000,
   depth: 100,
   keyCharacters: 1024,
 } as const;
@@ -43,6 +46,8 @@ export function createBudget(): Budget {
     values: sourceLimits.values,
     characters: sourceLimits.resolvedCharacters,
     lexemes: sourceLimits.lexemes,
+    documents: sourceLimits.documents,
+    aliases: sourceLimits.aliases,
   };
 }
 

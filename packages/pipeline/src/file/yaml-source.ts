@@ -88,17 +88,36 @@ function compose(text: string, dialect: Dialect, lines: LineCounter, budget: Bud
     logLevel: 'silent',
   });
   const documents: Document.Parsed[] = [];
+  const add = (more: Iterable<Document.Parsed>): void => {
+    for (const document of more) {
+      documents.push(document);
+      budget.documents -= 1;
+    }
+  };
   lines.addNewLine(0);
+  let before = '';
   for (const lexeme of new Lexer().lex(text)) {
     budget.lexemes -= 1;
-    if (budget.lexemes < 0) return `too large: more than ${sourceLimits.lexemes} words, marks and spaces`;
-    for (const token of parser.next(lexeme)) documents.push(...composer.next(token));
+    if (lexeme.startsWith('*') && before !== plainText) budget.aliases -= 1;
+    before = lexeme;
+    for (const token of parser.next(lexeme)) add(composer.next(token));
+    const limit = exceeded(budget);
+    if (limit !== undefined) return limit;
     if (parser.stack.length > maxParserStack)
       return `more than ${sourceLimits.depth} levels of mappings and lists inside each other`;
   }
-  for (const token of parser.end()) documents.push(...composer.next(token));
-  documents.push(...composer.end(false, text.length));
-  return documents;
+  for (const token of parser.end()) add(composer.next(token));
+  add(composer.end(false, text.length));
+  return exceeded(budget) ?? documents;
+}
+
+/** The lexer's mark before a plain or block text, which may begin with any character. */
+const plainText = '\x1f';
+
+function exceeded({ lexemes, documents, aliases }: Budget): string | undefined {
+  if (lexemes < 0) return `too large: more than ${sourceLimits.lexemes} words, marks and spaces`;
+  if (documents < 0) return `too large: more than ${sourceLimits.documents} documents (---)`;
+  return aliases < 0 ? `too large: more than ${sourceLimits.aliases} aliases (*)` : undefined;
 }
 
 /** Our own words for the library's codes, because its messages quote the text. */
