@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { buildApp } from '@cdaas/api/app.ts';
 import { type ApiDeps, type ApiSettings, settingsFor } from '@cdaas/api/deps.ts';
-import { createLogger } from '@cdaas/api/plugins/logging.ts';
 import { createMetrics } from '@cdaas/api/plugins/metrics.ts';
 import { type Database, scoped } from '@cdaas/control-plane/db.ts';
 import { createVault } from '@cdaas/control-plane/encryption.ts';
 import { createEventHub } from '@cdaas/control-plane/events.ts';
 import { newId } from '@cdaas/control-plane/ids.ts';
+import { createLogger } from '@cdaas/control-plane/logging.ts';
 import { bootstrap, createCredential, createTenant, type NewCredential } from '@cdaas/control-plane/organisations.ts';
 import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
 import { createSigningKeys } from '@cdaas/control-plane/signing-keys.ts';

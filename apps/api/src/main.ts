@@ -1,10 +1,11 @@
+import { closeInTurn } from '@cdaas/control-plane/close-in-turn.ts';
 import { openDatabase } from '@cdaas/control-plane/db.ts';
 import { createVault, readKey } from '@cdaas/control-plane/encryption.ts';
+import { createLogger } from '@cdaas/control-plane/logging.ts';
 import { createOutbound } from '@cdaas/control-plane/outbound.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
 import { environmentWords } from '@cdaas/control-plane/settings.ts';
 import { type Config, readConfig, usage } from './config.ts';
-import { createLogger } from './plugins/logging.ts';
 import { startApi } from './server.ts';
 
 const config = readConfig();
@@ -42,14 +43,10 @@ async function run({ settings, databaseUrl, redisUrl, ...rest }: Config): Promis
       if (stopping) process.exit(1);
       stopping = true;
       log.info({ signal }, 'API stops');
-      stop([() => api.close(), () => queue.close(), () => db.close()]).catch((err: unknown) => {
+      closeInTurn([api, queue, db].map((part) => () => part.close())).catch((err: unknown) => {
         log.error({ err }, 'stopping failed');
         process.exitCode = 1;
       });
     });
   }
-}
-
-async function stop(steps: (() => Promise<void>)[]): Promise<void> {
-  for (const step of steps) await step();
 }

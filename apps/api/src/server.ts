@@ -1,4 +1,5 @@
 import type { AddressInfo, Socket } from 'node:net';
+import { closeInTurn } from '@cdaas/control-plane/close-in-turn.ts';
 import { createEventHub } from '@cdaas/control-plane/events.ts';
 import { createSigningKeys } from '@cdaas/control-plane/signing-keys.ts';
 import type { FastifyInstance } from 'fastify';
@@ -35,9 +36,7 @@ export async function startApi(
   const events = await createEventHub({ db, log });
   const app = await buildApp({ ...given, events, metrics, signingKeys: createSigningKeys({ db, vault }) });
   const closing: (() => Promise<void>)[] = [() => events.close()];
-  const close = async () => {
-    for (const stop of closing) await stop();
-  };
+  const close = () => closeInTurn(closing);
   const sockets = new Set<Socket>();
   app.server.on('connection', (socket) => {
     sockets.add(socket);

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
 import { settingsFor } from '@cdaas/api/deps.ts';
-import { createLogger } from '@cdaas/api/plugins/logging.ts';
 import { startApi } from '@cdaas/api/server.ts';
 import { openDatabase } from '@cdaas/control-plane/db.ts';
 import { createVault, loadOrCreateKey } from '@cdaas/control-plane/encryption.ts';
+import { createLogger } from '@cdaas/control-plane/logging.ts';
 import { type LoginRole, renewLogins } from '@cdaas/control-plane/logins.ts';
 import { MigrationError, migrate } from '@cdaas/control-plane/migrate.ts';
 import { createOutbound, type OutboundRule } from '@cdaas/control-plane/outbound.ts';

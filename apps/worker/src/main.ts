@@ -1,16 +1,17 @@
+import { closeInTurn } from '@cdaas/control-plane/close-in-turn.ts';
 import { openDatabase } from '@cdaas/control-plane/db.ts';
 import { createVault, readKey } from '@cdaas/control-plane/encryption.ts';
+import { createLogger } from '@cdaas/control-plane/logging.ts';
 import { createOutbound } from '@cdaas/control-plane/outbound.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
 import { environmentWords } from '@cdaas/control-plane/settings.ts';
-import { pino } from 'pino';
 import { type Config, readConfig, usage } from './config.ts';
 import { startWorker } from './worker.ts';
 
 const stopSeconds = 15;
 
 async function main(config: Config): Promise<void> {
-  const log = pino({ level: config.logLevel, base: { process: 'worker' } });
+  const log = createLogger(config.logLevel);
   const { databaseUrl, redisUrl } = config;
   const key = await readKey(config.encryptionKeyFile);
   const db = await openDatabase({ url: databaseUrl, role: 'cdaas_worker' });
@@ -20,17 +21,19 @@ async function main(config: Config): Promise<void> {
   const worker = await startWorker({ db, queue, vault: createVault(key, db), outbound, log });
 
   let stopping = false;
-  const stop = async () => {
-    if (stopping) process.exit(1);
-    stopping = true;
-    // What hangs is left to the worker that takes over: a crash loses nothing.
-    setTimeout(() => process.exit(1), stopSeconds * 1000).unref();
-    await worker.close();
-    await queue.close();
-    await db.close();
-  };
-  process.on('SIGTERM', () => void stop());
-  process.on('SIGINT', () => void stop());
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      // A second signal does not wait for the first.
+      if (stopping) process.exit(1);
+      stopping = true;
+      // What hangs is left to the worker that takes over: a crash loses nothing.
+      setTimeout(() => process.exit(1), stopSeconds * 1000).unref();
+      closeInTurn([worker, queue, db].map((part) => () => part.close())).catch((err: unknown) => {
+        log.error({ err }, 'stopping failed');
+        process.exitCode = 1;
+      });
+    });
+  }
 }
 
 if (process.argv.includes('--help')) {

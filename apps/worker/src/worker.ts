@@ -1,4 +1,5 @@
 import { advancePipeline } from '@cdaas/control-plane/advance-pipeline.ts';
+import { closeInTurn } from '@cdaas/control-plane/close-in-turn.ts';
 import { createClusterLoader } from '@cdaas/control-plane/cluster-access.ts';
 import { type Database, instanceId } from '@cdaas/control-plane/db.ts';
 import { createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts';
@@ -47,12 +48,8 @@ export async function startWorker({ db, queue, vault, outbound, log }: WorkerDep
   return {
     workerId,
     async close() {
-      await sweep.close();
-      await engine.close();
-      await watches.close();
-      await committer.close();
-      await clients.close();
-      await lock.close();
+      // The lock last: while it is held nobody else takes what this worker still drives.
+      await closeInTurn([sweep, engine, watches, committer, clients, lock].map((part) => () => part.close()));
       log.info({ workerId }, 'worker stopped');
     },
   };
