@@ -6,6 +6,7 @@ import { after, test } from 'node:test';
 import { scoped } from '@cdaas/control-plane/db.ts';
 import { startSandbox } from '@cdaas/sandbox/sandbox.ts';
 import { type Answer, codesOf, createTestTenant, openTestApi, shopFile } from '../support/api.ts';
+import { createClusterClient } from '../support/cluster-client.ts';
 import { createAuthority, type Handler, json, startFakeApiServer } from '../support/fake-api-server.ts';
 
 after(async () => {
@@ -45,7 +46,7 @@ test('a cluster is asked who it is, registered, shown without its credential, an
 
   const row = await scoped(api.db, tenant, (tx) => tx.cluster.findFirstOrThrow({ where: { name: 'sandbox' } }));
   assert.ok(!Buffer.from(row.credential).toString('latin1').includes(token), 'stored encrypted');
-  assert.match(row.clusterUid, /^[0-9a-f-]{36}$/);
+  assert.match(row.clusterUid, /^sha256:[0-9a-f]{64}$/);
   assert.equal(row.splitVersion, 'split.smi-spec.io/v1alpha2');
   const at = { table: 'cluster', row: row.id, field: 'credential' };
   assert.deepEqual(await api.deps.vault.decryptJson(tenant.organisationId, at, row.credential), { token });
@@ -176,6 +177,55 @@ test('lists are asked for in the named namespaces only', async () => {
   assert.equal(lists.length, 4);
   assert.ok(lists.every((line) => line.includes('/namespaces/')));
   assert.match((await clusterRow('narrow')).clusterUid, /^sha256:/);
+});
+
+test('a server that says the uid of another cluster is not taken for it', async () => {
+  const client = createClusterClient(sandbox);
+  const system = await client.get('Namespace', '', 'kube-system');
+  client.close();
+  const lying: Handler = (request, response) => {
+    if (request.url?.startsWith('/version')) return json(response, 200, { gitVersion: 'v1.35.0' });
+    if (request.url === '/api/v1/namespaces/kube-system') return json(response, 200, system);
+    json(response, 200, { items: [], metadata: {} });
+  };
+  fake.answer(lying);
+  // Whose CA is registered beside his own does not matter: it is the one that the server's certificate leads to.
+  const sandboxCa = Buffer.from(caData, 'base64').toString();
+  const bundle = `${authority.certificate}\n${sandboxCa}`;
+  for (const [name, ca] of [
+    ['lying', authority.certificate],
+    ['lying-with-both', bundle],
+  ] as const) {
+    const answer = await register({ name, ...fakeAccess, caData: ca });
+    assert.equal(answer.status, 201, answer.text);
+  }
+  const honest = (await clusterRow('by-kubeconfig')).clusterUid;
+  assert.notEqual((await clusterRow('lying')).clusterUid, honest);
+  assert.equal((await clusterRow('lying')).clusterUid, (await clusterRow('lying-with-both')).clusterUid);
+  const both = await register({ name: 'with-both', server, token, caData: bundle });
+  assert.equal(both.status, 201, both.text);
+  assert.equal((await clusterRow('with-both')).clusterUid, honest);
+});
+
+test('a uid that is none, and lists that are none, are no failures of ours', async () => {
+  const answering = (uid: unknown, list: unknown): Handler =>
+    versionThen((request, response) => {
+      if (request.url === '/api/v1/namespaces/kube-system') return json(response, 200, { metadata: { uid } });
+      json(response, 200, list);
+    });
+  for (const [index, uid] of ['a\0b', '\ud800', 'x'.repeat(300), 7].entries()) {
+    fake.answer(answering(uid, { items: [] }));
+    const answer = await register({ name: `odd-${index}`, ...fakeAccess });
+    assert.equal(answer.status, 201, answer.text);
+    assert.equal((await clusterRow(`odd-${index}`)).clusterUid, (await clusterRow('narrow')).clusterUid);
+  }
+  for (const list of [{ items: 'x' }, { items: { length: 1 } }, [], 'x', null]) {
+    fake.answer(answering('uid', list));
+    const answer = await register({ name: 'x', ...fakeAccess });
+    assert.equal(answer.status, 422, answer.text);
+    assert.deepEqual(codesOf(answer), ['cluster.unreachable'], answer.text);
+    assert.match(answer.text, /answered with no list/);
+  }
 });
 
 test('a cluster with deployments in progress stays, and the answer links to them', async () => {

@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto';
 import { AppError } from '@cdaas/contract/errors.ts';
 import type { MeshConfirmation } from '@cdaas/pipeline/deployment-state.ts';
 import { chooseSplitApiVersion, splitGroup } from '@cdaas/pipeline/traffic/smi.ts';
+import { identifyCluster } from './cluster-identity.ts';
 import { createKubeClient, type KubeClient } from './drivers/kube.ts';
 import { statusMessage } from './drivers/kube-answer.ts';
 import type { Outcome } from './drivers/kube-exchange.ts';
@@ -11,7 +11,7 @@ import type { Outbound } from './outbound.ts';
 /** What registration finds out about a cluster. */
 export type ClusterSurvey = {
   version: string;
-  /** The same for everybody who registers this cluster: uid of namespace kube-system, else derived from CA and server. */
+  /** The same for everybody who registers this cluster, and for no other cluster (cluster-identity.ts). */
   clusterUid: string;
   /** API version of TrafficSplit to write; null where the cluster serves none. */
   splitVersion: string | null;
@@ -46,7 +46,7 @@ export async function surveyCluster(
       ),
     );
     const [clusterUid, split, meshConfirmation] = await Promise.all([
-      uidOf(client, access),
+      uidOf(access, outbound),
       client.servedVersions(splitGroup),
       detectMesh(client),
     ]);
@@ -59,7 +59,21 @@ export async function surveyCluster(
 
 async function checkList(client: KubeClient, path: string, what: string, namespace: string): Promise<void> {
   const where = namespace === '' ? 'in all namespaces' : `in namespace ${namespace.slice('/namespaces/'.length)}`;
-  answered(await client.request({ method: 'GET', path, query: { limit: 1 } }), `list ${what} ${where}`);
+  const list = answered(await client.request({ method: 'GET', path, query: { limit: 1 } }), `list ${what} ${where}`);
+  if (Array.isArray(field(list, 'items'))) return;
+  throw new AppError('cluster.unreachable', `Asked to list ${what} ${where}, the cluster answered with no list.`, {
+    hint: 'The address may not be that of a Kubernetes API server.',
+    path: '/server',
+  });
+}
+
+async function uidOf(access: ClusterAccess, outbound: Outbound): Promise<string> {
+  const uid = await identifyCluster(access, outbound);
+  if (uid !== undefined) return uid;
+  throw new AppError('cluster.unreachable', 'The cluster could not be told from others: it did not show its CA.', {
+    hint: 'Check that caData holds the root of the chain that the server shows, and try again.',
+    path: '/server',
+  });
 }
 
 /** The body of a good answer. What else came becomes the error of the caller of the API. */
@@ -99,15 +113,6 @@ function versionOf(body: unknown): string {
     hint: 'GET /version has no gitVersion.',
     path: '/server',
   });
-}
-
-async function uidOf(client: KubeClient, access: ClusterAccess): Promise<string> {
-  const outcome = await client.get({ apiVersion: 'v1', plural: 'namespaces', name: 'kube-system' });
-  if (outcome.kind === 'answered' && outcome.status === 200) {
-    const uid = field(field(outcome.body, 'metadata'), 'uid');
-    if (typeof uid === 'string' && uid !== '') return uid.slice(0, 200);
-  }
-  return `sha256:${createHash('sha256').update(`${access.caData}\n${access.server}`).digest('hex')}`;
 }
 
 /** Linkerd's SMI adaptor confirms weights only where ServiceProfiles are served and its workload is there. */
