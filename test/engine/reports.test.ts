@@ -14,8 +14,10 @@ before(async () => {
       create sequence refused;
       create function refuse_once() returns trigger language plpgsql security definer as $$
       begin
-        if new.data ->> 'condition' = 'guard.starved' and nextval('public.refused') = 1 then
-          raise exception 'not now';
+        if new.data ->> 'condition' = 'guard.starved' then
+          if nextval('public.refused') = 1 then
+            raise exception 'not now';
+          end if;
         end if;
         return new;
       end $$;
@@ -36,6 +38,7 @@ describe('A report that could not be stored', () => {
     const seen = await run.end();
     assert.equal(seen.status, 'FAILED');
     assert.match(seen.state.error ?? '', /the new version has traffic but no ready pod/);
+    assert.ok(seen.events.some(({ message }) => message?.startsWith('Rolling back: the new version has traffic')));
     const [row] = await withAdmin(world.url, async (admin) => {
       const { rows } = await admin.query<{ tries: string }>('select last_value as tries from refused');
       return rows;

@@ -163,7 +163,7 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
     }
     // Whoever brought the news could not know that it turns the run back.
     const turned = drive.state.rollBack === null && state.rollBack !== null && !isFinal(state.status);
-    if (turned && own.length === 0) tell({ type: 'due', at: deps.clock.now().toISOString() }, drive.state);
+    if (turned) tell({ type: 'due', at: deps.clock.now().toISOString() }, drive.state);
     for (const { event, originals: saved } of own) {
       // A commit whose answer was lost had its effect: its outcome is folded already and is not told twice.
       if ('key' in event && state.effect?.key !== event.key) continue;
