@@ -55,9 +55,15 @@ describe('npm start that cannot start', { concurrency: false }, () => {
   test('names a data folder that cannot be written', async () => {
     const file = join(installation.folder, 'a-file');
     writeFileSync(file, '');
-    const running = installation.start([], { CDAAS_DATA_DIR: join(file, 'data') });
-    assert.equal(await running.ended(), 1);
-    assert.match(running.output(), /data folder .* cannot be written \(ENOTDIR\)[\s\S]*CDAAS_DATA_DIR=/);
+    for (const path of [file, join(file, 'data')]) {
+      const running = installation.start([], { CDAAS_DATA_DIR: path });
+      assert.equal(await running.ended(), 1);
+      assert.match(running.output(), /a-file is a file; .*needs a folder[\s\S]*CDAAS_DATA_DIR=/);
+    }
+    if (process.platform !== 'linux') return;
+    const nowhere = installation.start([], { CDAAS_DATA_DIR: '/proc/cdaas/data' });
+    assert.equal(await nowhere.ended(), 1);
+    assert.match(nowhere.output(), /data folder \/proc\/cdaas\/data cannot be written \(ENOENT\)/);
   });
 
   test('refuses to make another key than the one that the data was encrypted with', async () => {

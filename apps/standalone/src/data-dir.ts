@@ -1,5 +1,5 @@
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { identityOf } from './processes.ts';
@@ -26,12 +26,13 @@ export type DataDir = {
  */
 export function openDataDir(path: string): DataDir {
   try {
-    mkdirSync(path, { recursive: true });
+    makeFolder(path);
     chmodSync(path, 0o711);
     const probe = join(path, `.probe-${process.pid}`);
     writeFileSync(probe, '');
     rmSync(probe);
   } catch (cause) {
+    if (cause instanceof Remedy) throw cause;
     throw new Remedy(
       `The data folder ${path} cannot be written (${systemCode(cause) ?? String(cause)}).\n` +
         `Give this user the folder, or choose another: CDAAS_DATA_DIR=/path/to/folder npm start`,
@@ -49,6 +50,24 @@ export function openDataDir(path: string): DataDir {
     postgres: join(path, 'postgres'),
     sandbox: join(path, 'sandbox'),
   };
+}
+
+/** Not by `recursive`, which tries for ever where the kernel says that a folder's own parent is missing (under /proc). */
+function makeFolder(path: string): void {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found?.isDirectory()) return;
+  if (found) {
+    throw new Remedy(
+      `${path} is a file; the data of CDaaS needs a folder. Choose another: CDAAS_DATA_DIR=/path/to/folder`,
+    );
+  }
+  if (dirname(path) !== path) makeFolder(dirname(path));
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    // Somebody else may have made it at the same moment.
+    if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw error;
+  }
 }
 
 /** Writes a file for its owner alone, whole or not at all: a crash leaves the old content or the new. */
@@ -76,19 +95,16 @@ const settleMs = 100;
 
 /**
  * Lets one process at a time use a data folder. A lock left by a process that is gone, or whose id has gone to another
- * program since, is taken over; of several that do so at once the last to write keeps it, and the others see that.
+ * program since, is taken over by one of those that find it.
  *
  * @returns how to tell others the URL, and how to give the folder back
  * @throws Remedy while another instance is running
  */
 export async function lockDataDir(dir: DataDir): Promise<{ announce(url: string): void; release(): void }> {
   const mine: Lock = { pid: process.pid, identity: identityOf(process.pid), url: null };
-  try {
-    writeFileSync(dir.lock, JSON.stringify(mine), { flag: 'wx', mode: 0o600 });
-  } catch (error) {
-    if (systemCode(error) !== 'EEXIST') throw error;
+  if (!create(dir.lock, mine)) {
     refuseIfHeld(dir, readLock(dir.lock));
-    writePrivate(dir.lock, JSON.stringify(mine));
+    takeOver(dir, mine);
     await sleep(settleMs);
     const now = readLock(dir.lock);
     if (now?.pid !== mine.pid || now.identity !== mine.identity) refuseIfHeld(dir, now);
@@ -101,6 +117,32 @@ export async function lockDataDir(dir: DataDir): Promise<{ announce(url: string)
       rmSync(dir.lock, { force: true });
     },
   };
+}
+
+/** Replaces the lock of a process that is gone. Only the maker of a second file may, and looks again before it does. */
+function takeOver(dir: DataDir, mine: Lock): void {
+  const turn = `${dir.lock}.turn`;
+  while (!create(turn, mine)) {
+    refuseIfHeld(dir, readLock(turn));
+    rmSync(turn, { force: true });
+  }
+  try {
+    refuseIfHeld(dir, readLock(dir.lock));
+    writePrivate(dir.lock, JSON.stringify(mine));
+  } finally {
+    rmSync(turn, { force: true });
+  }
+}
+
+/** Whether the file was made; false where it is there already. */
+function create(path: string, lock: Lock): boolean {
+  try {
+    writeFileSync(path, JSON.stringify(lock), { flag: 'wx', mode: 0o600 });
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') return false;
+    throw error;
+  }
 }
 
 function refuseIfHeld({ path }: DataDir, held: Lock | undefined): void {
