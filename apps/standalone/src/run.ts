@@ -12,13 +12,14 @@ import { systemContext } from '@cdaas/control-plane/principals.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
 import { type Sandbox, startSandbox } from '@cdaas/sandbox/sandbox.ts';
 import { startWorker } from '@cdaas/worker/worker.ts';
-import { type Logger, pino } from 'pino';
+import type { Logger } from 'pino';
 import { isFree, localUrl, portToListenOn } from './addresses.ts';
 import { type Admin, ensureAdmin } from './admin.ts';
 import { signIn } from './api-client.ts';
 import type { Config, Options } from './config.ts';
 import { type DataDir, lockDataDir, openDataDir } from './data-dir.ts';
 import { isDemoDone, runDemo, tellWhatToTry } from './demo.ts';
+import { openLogFile } from './log-file.ts';
 import { startPostgres } from './postgres.ts';
 import { registerSandbox, sandboxAccount } from './register-sandbox.ts';
 import { Remedy } from './remedy.ts';
@@ -83,7 +84,10 @@ async function startParts(config: Config, screen: Screen, parts: Part[], course:
   parts.push({ name: 'lock', stop: async () => lock.release() });
   const port = await portToListenOn(config.host, config.port);
   const url = config.publicUrl ?? localUrl(config.host, port);
-  const log = createLogger(config.logLevel, pino.destination({ dest: dir.logFile, mode: 0o600, sync: true }));
+  const log = createLogger(
+    config.logLevel,
+    openLogFile(dir.logFile, (words) => screen.line(`  ${words}`)),
+  );
   screen.line(screen.paint('bold', 'CDaaS is starting'));
 
   goOn();
