@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { isFinalPipeline } from '@cdaas/pipeline/pipeline-machine.ts';
 import { z } from 'zod';
 import type { ApiClient } from './api-client.ts';
 import { type DataDir, readJson, writePrivate } from './data-dir.ts';
@@ -85,7 +86,7 @@ async function show(deps: DemoDeps, state: DemoState, version: Version): Promise
     for (const warning of started.warnings) screen.line(`  Warning: ${warning}`);
   }
   const earlier = (await api.pipeline(pipelineId)).status;
-  if (isFinal(earlier)) {
+  if (isFinalPipeline(earlier)) {
     screen.line(`  ended ${earlier} already (pipeline ${pipelineId})`);
     return earlier === 'SUCCEEDED';
   }
@@ -187,10 +188,6 @@ export function tellWhatToTry(screen: Screen, at: { url: string; adminFile: stri
   screen.line('  # the cluster, while it happens');
   screen.line(`  kubectl --kubeconfig ${kubeconfig} get trafficsplits,services,replicasets,pods -n shop`);
   screen.line();
-}
-
-function isFinal(status: string): boolean {
-  return ['SUCCEEDED', 'FAILED', 'CANCELLED'].includes(status);
 }
 
 function seconds(began: number): string {

@@ -1,5 +1,10 @@
 import { decideDeployment } from '@cdaas/pipeline/deployment-machine.ts';
-import { type DeploymentEvent, type DeploymentState, isFinal } from '@cdaas/pipeline/deployment-state.ts';
+import {
+  type DeploymentEvent,
+  type DeploymentState,
+  isFinal,
+  readDeploymentState,
+} from '@cdaas/pipeline/deployment-state.ts';
 import { narrate } from '@cdaas/pipeline/narrate.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import type { Logger } from 'pino';
@@ -69,7 +74,7 @@ export async function openDrive(deps: DriveDeps, row: DrivenDeployment, log: Log
   return {
     row: rest,
     owned: true,
-    state: state as unknown as DeploymentState,
+    state: readDeploymentState(state),
     plan,
     cluster: {
       uid: cluster?.clusterUid ?? '',
@@ -231,7 +236,7 @@ async function reload(deps: DriveDeps, drive: Drive): Promise<boolean> {
   }
   const { state, news, plan: _plan, ...rest } = row;
   drive.row = rest;
-  drive.state = state as unknown as DeploymentState;
+  drive.state = readDeploymentState(state);
   drive.news = news;
   return true;
 }

@@ -1,9 +1,10 @@
 import { type DeploymentStatus, isFinal } from '@cdaas/pipeline/deployment-state.ts';
 import {
   decidePipeline,
+  isFinalPipeline,
   type PipelineEffect,
   type PipelineEvent,
-  type PipelineState,
+  readPipelineState,
 } from '@cdaas/pipeline/pipeline-machine.ts';
 import type { Clock } from './context.ts';
 import type { Database } from './db.ts';
@@ -28,7 +29,7 @@ export async function advancePipeline(deps: AdvancePipelineDeps, claimed: Driven
   const reload = () => loadPipeline(deps.db, deps.workerId, claimed.id);
   for (let row: DrivenPipeline | null = claimed; row !== null; row = await reload()) {
     const at = deps.clock.now();
-    let state = row.state as unknown as PipelineState;
+    let state = readPipelineState(row.state);
     const effects: PipelineEffect[] = [];
     const fold = (event: PipelineEvent) => {
       const decided = decidePipeline(state, event);
@@ -46,7 +47,7 @@ export async function advancePipeline(deps: AdvancePipelineDeps, claimed: Driven
     for (const { deployment, status } of ended) {
       fold({ type: 'targetEnded', at: at.toISOString(), deployment, status });
     }
-    const done = state.status !== 'RUNNING';
+    const done = isFinalPipeline(state.status);
     const stored = await storePipeline(deps.db, {
       id: row.id,
       version: row.version,

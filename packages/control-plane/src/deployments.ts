@@ -1,11 +1,15 @@
 import { AppError } from '@cdaas/contract/errors.ts';
 import { canApprove, canRollBack } from '@cdaas/pipeline/deployment-machine.ts';
-import type { DeploymentState, DeploymentStatus } from '@cdaas/pipeline/deployment-state.ts';
-import { isFinal } from '@cdaas/pipeline/deployment-state.ts';
+import {
+  type DeploymentState,
+  type DeploymentStatus,
+  finalDeploymentStatuses,
+  isFinal,
+  readDeploymentState,
+} from '@cdaas/pipeline/deployment-state.ts';
 import { shorten } from '@cdaas/pipeline/file/words.ts';
 import { currentInstruction } from '@cdaas/pipeline/moves.ts';
 import { stepRef } from '@cdaas/pipeline/plan.ts';
-import { isPastReturn } from '@cdaas/pipeline/programme.ts';
 import type { Context } from './context.ts';
 import { scoped } from './db.ts';
 import { isId } from './ids.ts';
@@ -46,15 +50,8 @@ export async function getDeployment(ctx: Context, { id }: { id: string }): Promi
   return { ...rest, state: readDeploymentState(state), objects: ownedObjects };
 }
 
-/** A stored state as the machine's type; a version that this code does not know fails by name. */
-export function readDeploymentState(stored: unknown): DeploymentState {
-  const version = typeof stored === 'object' && stored !== null ? Reflect.get(stored, 'stateVersion') : undefined;
-  if (version !== 1) throw new Error(`deployment state of unknown version ${String(version)}`);
-  return stored as DeploymentState;
-}
-
 /** Statuses that a deployment never leaves by a person's wish. */
-const pastReturn: DeploymentStatus[] = ['FINISHING', 'SUCCEEDED', 'FAILED', 'CANCELLED'];
+const pastReturn: DeploymentStatus[] = ['FINISHING', ...finalDeploymentStatuses];
 
 /**
  * Asks for the previous version back. Asking again while it rolls back changes nothing.
@@ -135,9 +132,4 @@ export function finishingError(): AppError {
   return new AppError('deployment.finishing', 'The deployment is finishing; redeploy the previous pipeline instead.', {
     hint: 'All traffic is on the new version already, and the old one is being removed.',
   });
-}
-
-/** Whether a cancel can still stop anything of it. */
-export function canStillCancel(state: DeploymentState): boolean {
-  return !isFinal(state.status) && !isPastReturn(state);
 }

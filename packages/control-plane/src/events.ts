@@ -1,4 +1,5 @@
 import { AppError } from '@cdaas/contract/errors.ts';
+import { isFinalPipeline } from '@cdaas/pipeline/pipeline-machine.ts';
 import type { Logger } from 'pino';
 import type { Context } from './context.ts';
 import { type Database, scoped } from './db.ts';
@@ -18,8 +19,6 @@ export type StoredEvent = {
 export type EventsRead = { events: StoredEvent[]; last: number; final: boolean };
 
 type Scope = Context['scope'];
-
-const finalStatuses = new Set(['SUCCEEDED', 'FAILED', 'CANCELLED']);
 
 /**
  * Events of one pipeline with numbers above `after`, in order. Asked by number within the pipeline and never by "newer
@@ -55,7 +54,7 @@ async function readPage(
           select: { number: true, deploymentId: true, type: true, data: true, message: true, at: true },
         });
         const last = Math.max(pipeline.lastEvent, events.at(-1)?.number ?? 0);
-        return { events, last, final: finalStatuses.has(pipeline.status) };
+        return { events, last, final: isFinalPipeline(pipeline.status) };
       });
   if (page === null) throw new AppError('not.found', `There is no pipeline ${pipelineId.slice(0, 100)}.`);
   return page;
@@ -111,7 +110,7 @@ export async function createEventHub(options: {
       );
       for (const { id, lastEvent, status } of rows) {
         const entry = watched.get(id);
-        const final = finalStatuses.has(status);
+        const final = isFinalPipeline(status);
         if (entry === undefined || (lastEvent <= entry.last && final === entry.final)) continue;
         Object.assign(entry, { last: lastEvent, final });
         for (const listener of entry.listeners) listener();

@@ -1,16 +1,18 @@
 import { createHash } from 'node:crypto';
 import { AppError } from '@cdaas/contract/errors.ts';
 import type { ListPipelinesQuery } from '@cdaas/contract/pipelines.ts';
-import type { DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
+import { canRollBack } from '@cdaas/pipeline/deployment-machine.ts';
+import { type DeploymentState, readDeploymentState } from '@cdaas/pipeline/deployment-state.ts';
 import { shorten } from '@cdaas/pipeline/file/words.ts';
 import {
   finalPipelineStatuses,
-  type PipelineState,
+  isFinalPipeline,
   type PipelineStatus,
+  readPipelineState,
   shownPipelineStatus,
 } from '@cdaas/pipeline/pipeline-machine.ts';
 import { scoped, type Transaction } from './db.ts';
-import { canStillCancel, finishingError, readDeploymentState } from './deployments.ts';
+import { finishingError } from './deployments.ts';
 import { isId } from './ids.ts';
 import { maskSecrets } from './mask-secrets.ts';
 import { appendNews } from './news.ts';
@@ -187,11 +189,10 @@ export async function cancelPipeline(
     const found = await loadPipeline(tx, ctx, id);
     return { row: found, shown: shownStatus(found.status, found.deployments) };
   });
-  const state = row.state as unknown as PipelineState;
-  if (isFinalStatus(row.status)) throw endedError(row.status);
+  const state = readPipelineState(row.state);
+  if (isFinalPipeline(row.status)) throw endedError(row.status);
   if (state.cancelledBy !== null) return { id, status: shown };
-  if (!row.deployments.some((deployment) => canStillCancel(readDeploymentState(deployment.state))))
-    throw finishingError();
+  if (!row.deployments.some((deployment) => canRollBack(readDeploymentState(deployment.state)))) throw finishingError();
 
   const news = { type: 'cancelRequested', data: { by: ctx.actor.name }, message: `${ctx.actor.name} cancelled` };
   const [result] = await appendNews(ctx.db, ctx.scope, [
@@ -203,10 +204,6 @@ export async function cancelPipeline(
   }
   await ctx.queue.enqueueWake('pipeline', id, result.owner);
   return { id, status: shown };
-}
-
-function isFinalStatus(status: string): boolean {
-  return (finalPipelineStatuses as readonly string[]).includes(status);
 }
 
 function endedError(status: string): AppError {

@@ -1,4 +1,4 @@
-import type { DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
+import { type DeploymentState, readDeploymentState } from '@cdaas/pipeline/deployment-state.ts';
 import { narrateObservation } from '@cdaas/pipeline/narrate.ts';
 import type { Logger } from 'pino';
 import { type Database, scoped } from './db.ts';
@@ -236,7 +236,12 @@ export function createWatches(deps: WatchesDeps): Watches {
     });
     for (const { state, foldedEvent: folded, lastEvent, ...row } of rows) {
       const reports = lastEvent > folded ? await reportsSince(deps.db, row.id, folded) : [];
-      note(row, state as unknown as DeploymentState, { folded, reports, elsewhere: true });
+      try {
+        note(row, readDeploymentState(state), { folded, reports, elsewhere: true });
+      } catch (err) {
+        // One that this worker cannot read must not keep the others blind; whoever drives it can.
+        deps.log.warn({ err, deploymentId: row.id }, 'a deployment cannot be watched');
+      }
     }
   };
 

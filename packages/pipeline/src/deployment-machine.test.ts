@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { canApprove, canRollBack, decideDeployment } from './deployment-machine.ts';
-import type { DeploymentEvent, DeploymentState } from './deployment-state.ts';
+import { type DeploymentEvent, type DeploymentState, readDeploymentState } from './deployment-state.ts';
 import { hashKey } from './marks.ts';
 import type { StrategyStep } from './plan.ts';
 import { driveUntil, must } from './testing/drive.ts';
@@ -307,6 +307,13 @@ test('law 10: an unknown event is an error by name', () => {
   const setup = createSetup({});
   const event = { type: 'eclipsed' } as unknown as Told;
   assert.throws(() => told(createWorld(setup).state, 0, event), /eclipsed/);
+});
+
+test('law 10: a stored state of an unknown version is an error by name', () => {
+  const { state } = createWorld(createSetup({}));
+  assert.deepEqual(readDeploymentState(JSON.parse(JSON.stringify(state))), state);
+  assert.throws(() => readDeploymentState({ ...state, stateVersion: 2 }), /deployment state of unknown version 2/);
+  assert.throws(() => readDeploymentState(null), /unknown version undefined/);
 });
 
 test('an old version that lost pods does not keep a run from turning back before anything was shifted', () => {

@@ -299,6 +299,17 @@ export function initialState(id: string, hash: string, plan: DeploymentPlan): De
   };
 }
 
+/**
+ * A stored state as the machine's type.
+ *
+ * @throws for a version that this code does not know, by its name (design.md, law 10)
+ */
+export function readDeploymentState(stored: unknown): DeploymentState {
+  const version = typeof stored === 'object' && stored !== null ? Reflect.get(stored, 'stateVersion') : undefined;
+  if (version !== 1) throw new Error(`deployment state of unknown version ${String(version)}`);
+  return stored as DeploymentState;
+}
+
 export function newReplicaSetName(state: Pick<DeploymentState, 'outline' | 'hash'>): string {
   return `${state.outline.workload.name}-${state.hash}`;
 }

@@ -8,6 +8,7 @@ import {
   type PipelineEvent,
   type PipelineState,
   type PipelineStatus,
+  readPipelineState,
   shownPipelineStatus,
 } from './pipeline-machine.ts';
 
@@ -146,4 +147,11 @@ describe('the status that readers are shown', () => {
       assert.equal(shownPipelineStatus(stored, deployments), shown);
     });
   }
+});
+
+test('law 10: a stored state of an unknown version is an error by name', () => {
+  const state = two();
+  assert.deepEqual(readPipelineState(JSON.parse(JSON.stringify(state))), state);
+  assert.throws(() => readPipelineState({ ...state, stateVersion: '1' }), /pipeline state of unknown version 1/);
+  assert.throws(() => readPipelineState(undefined), /unknown version undefined/);
 });

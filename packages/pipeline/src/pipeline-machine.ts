@@ -17,6 +17,10 @@ export type PipelineStatus =
 
 export const finalPipelineStatuses = ['SUCCEEDED', 'FAILED', 'CANCELLED'] as const satisfies PipelineStatus[];
 
+export function isFinalPipeline(status: string): status is FinalStatus {
+  return (finalPipelineStatuses as readonly string[]).includes(status);
+}
+
 export type PipelineState = {
   stateVersion: 1;
   status: 'RUNNING' | FinalStatus;
@@ -42,6 +46,17 @@ export function initialPipelineState(deployments: { id: string; target: string }
     cancelledBy: null,
     targets: Object.fromEntries(deployments.map(({ id, target }) => [id, { target, started: false, ended: null }])),
   };
+}
+
+/**
+ * A stored state as the machine's type.
+ *
+ * @throws for a version that this code does not know, by its name (design.md, law 10)
+ */
+export function readPipelineState(stored: unknown): PipelineState {
+  const version = typeof stored === 'object' && stored !== null ? Reflect.get(stored, 'stateVersion') : undefined;
+  if (version !== 1) throw new Error(`pipeline state of unknown version ${String(version)}`);
+  return stored as PipelineState;
 }
 
 export function decidePipeline(
