@@ -1,8 +1,6 @@
 import { createHash } from 'node:crypto';
 import { AppError } from '@cdaas/contract/errors.ts';
-
-/** What was answered to the first request with a key, and the hash of its body. */
-export type FirstAnswer = { status: number; response: unknown; bodyHash: string };
+import type { EarlierAnswer } from './start-pipeline.ts';
 
 /** Says whether two bodies are the same; everything that changes what a request does belongs in. */
 export function hashBody(...parts: readonly string[]): string {
@@ -16,7 +14,7 @@ export function hashBody(...parts: readonly string[]): string {
  *
  * @throws AppError idempotency.mismatch where the key came with another body
  */
-export function replay(first: FirstAnswer, bodyHash: string): unknown {
+export function replay(first: EarlierAnswer, bodyHash: string): unknown {
   if (first.bodyHash === bodyHash) return first.response;
   throw new AppError('idempotency.mismatch', 'This Idempotency-Key was already used with another request.', {
     hint: 'Use a new key for a new request; the same key only repeats the same one.',

@@ -10,7 +10,7 @@ import { checkLimits } from './cluster-limits.ts';
 import { scoped } from './db.ts';
 import { hashBody, replay, stillRunning } from './idempotency.ts';
 import { newId, templateHash } from './ids.ts';
-import { pipelineLink } from './links.ts';
+import { deploymentLink, pipelineLink } from './links.ts';
 import { digestOf } from './pipelines.ts';
 import type { CallerContext } from './principals.ts';
 import { findIdempotent, insertPipeline } from './start-pipeline.ts';
@@ -211,6 +211,6 @@ function claimed(ctx: CallerContext, { kind, namespace, name, sameTenant, deploy
   if (!sameTenant || deploymentId === null) {
     return new AppError('object.claimed', `${object} is being deployed by another owner of the cluster.`);
   }
-  const link = `${ctx.publicUrl}/deployments/${deploymentId}`;
+  const link = deploymentLink(ctx, deploymentId);
   return new AppError('object.claimed', `${object} is being deployed by another deployment: ${link}`, { link });
 }

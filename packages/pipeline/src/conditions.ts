@@ -4,7 +4,7 @@ import type { KubernetesObject } from './kubernetes.ts';
 import { hashKey } from './marks.ts';
 import { currentInstruction } from './moves.ts';
 import { isPastReturn } from './programme.ts';
-import { meshWeights } from './traffic/smi.ts';
+import { meshWeights, sameWeights } from './traffic/smi.ts';
 
 /** What the watches of a cluster know, by namespace. */
 export type ClusterView = {
@@ -91,7 +91,7 @@ export function evaluate(condition: Condition, view: ClusterView): { holds: bool
     case 'mesh': {
       const taken = meshWeights(view.serviceProfile(namespace, condition.root), condition.root, condition.canary);
       const dropped = condition.orNone === true && overridesOf(view, condition).length === 0;
-      return { holds: dropped || (taken !== null && sameWeights(taken, condition.weights)), detail: meshWords(taken) };
+      return { holds: dropped || sameWeights(condition.weights, taken), detail: meshWords(taken) };
     }
     case 'meshDropped': {
       const holds = overridesOf(view, condition).length === 0;
@@ -157,13 +157,13 @@ type Endpoint = {
 };
 
 function livePods(view: ClusterView, namespace: string, hash: string): KubernetesObject[] {
-  return view.pods(namespace, hash).filter((pod) => pod.metadata.deletionTimestamp === undefined && !isOver(pod));
+  return view.pods(namespace, hash).filter(isLive);
 }
 
-/** A pod that ended is no longer one of its ReplicaSet's replicas. */
-function isOver(pod: KubernetesObject): boolean {
+/** A pod that ended, or is on its way out, is no longer one of its ReplicaSet's replicas. */
+export function isLive(pod: KubernetesObject): boolean {
   const phase = (pod.status as { phase?: string } | undefined)?.phase;
-  return phase === 'Succeeded' || phase === 'Failed';
+  return pod.metadata.deletionTimestamp === undefined && phase !== 'Succeeded' && phase !== 'Failed';
 }
 
 export function isReady(pod: KubernetesObject): boolean {
@@ -200,10 +200,6 @@ function overridesOf(view: ClusterView, { namespace, root }: { namespace: string
 
 function meshWords(taken: Weights | null): string {
   return taken === null ? 'the mesh has no weights for this Service' : `the mesh has ${taken.stable}/${taken.canary}`;
-}
-
-function sameWeights(a: Weights, b: Weights): boolean {
-  return a.stable === b.stable && a.canary === b.canary;
 }
 
 function selectorOf(service: KubernetesObject | undefined): Record<string, string> | undefined {

@@ -13,6 +13,7 @@ import { addSeconds, advance, begin, currentInstruction, holdBack, trip, warn } 
 import { onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
 import { secondsPerUnit } from './plan.ts';
 import { type Instruction, isPastReturn, programmeOf, slotOfObject } from './programme.ts';
+import { sameWeights } from './traffic/smi.ts';
 
 /**
  * The machine of one deployment. Pure: time is the event's, ids are in the state, and nothing is done here, only asked for.
@@ -449,8 +450,4 @@ function confirmWeights(state: DeploymentState, instruction: Instruction): void 
 function nextKey(state: DeploymentState): string {
   state.calls += 1;
   return `${state.at}#${state.calls}`;
-}
-
-function sameWeights(a: { stable: number; canary: number }, b: { stable: number; canary: number } | null): boolean {
-  return b !== null && a.stable === b.stable && a.canary === b.canary;
 }

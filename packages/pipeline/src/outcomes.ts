@@ -13,7 +13,7 @@ import {
 import { hashKey } from './marks.ts';
 import { advance, begin, currentInstruction, holdBack, trip, warn } from './moves.ts';
 import { isPastReturn, programmeOf, slotOfObject } from './programme.ts';
-import { splitSpec } from './traffic/smi.ts';
+import { sameWeights, splitSpec } from './traffic/smi.ts';
 
 /** What the outcome of a call to the cluster means for the run. Each function records; deciding what is next is the machine's. */
 
@@ -335,7 +335,7 @@ function isInForce(state: DeploymentState, change: Change, object: ObjectFacts):
     case 'apply':
       return object.appliedBy === state.id;
     case 'weights':
-      return object.weights?.stable === change.weights.stable && object.weights.canary === change.weights.canary;
+      return sameWeights(change.weights, object.weights);
     case 'pin':
       return object.pin === change.hash;
     case 'unpin':

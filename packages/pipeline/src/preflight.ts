@@ -1,4 +1,4 @@
-import { isReady } from './conditions.ts';
+import { isLive, isReady } from './conditions.ts';
 import {
   type MeshConfirmation,
   newReplicaSetName,
@@ -372,11 +372,6 @@ function podLabels(plan: DeploymentPlan): Record<string, string> {
 
 function matches(selector: Record<string, string>, labels: Record<string, string>): boolean {
   return Object.entries(selector).every(([key, value]) => labels[key] === value);
-}
-
-function isLive(pod: KubernetesObject): boolean {
-  const phase = (pod.status as { phase?: string } | undefined)?.phase;
-  return pod.metadata.deletionTimestamp === undefined && phase !== 'Succeeded' && phase !== 'Failed';
 }
 
 function track(object: KubernetesObject) {

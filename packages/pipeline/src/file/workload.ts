@@ -1,11 +1,9 @@
 import type { KubernetesObject } from '../kubernetes.ts';
+import { hashKey } from '../marks.ts';
 import { didYouMean } from './hints.ts';
 import { checkTexts, type Refuse } from './manifest-object.ts';
 import { at, entries, exists, isMapping, items, type View } from './view.ts';
 import { toWords } from './words.ts';
-
-/** The label by which the control plane tells versions apart (spec/behaviour.md §2); nobody else may set it. */
-export const hashLabel = 'armory-pod-template-hash';
 
 /** Rules of a Deployment: what is needed to make a ReplicaSet of it. */
 export function checkWorkload(deployment: KubernetesObject, refuse: Refuse, warn: (text: string) => void): void {
@@ -112,8 +110,8 @@ function checkSelector(selector: View, labels: View, refuse: Refuse): void {
     );
   }
   for (const view of [selector, labels]) {
-    if (exists(at(view, hashLabel)))
-      refuse('manifest.object', at(view, hashLabel).path, `the label ${hashLabel} belongs to the control plane`);
+    if (exists(at(view, hashKey)))
+      refuse('manifest.object', at(view, hashKey).path, `the label ${hashKey} belongs to the control plane`);
   }
 }
 

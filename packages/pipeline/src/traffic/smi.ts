@@ -50,6 +50,10 @@ export function meshWeights(profile: KubernetesObject | undefined, root: string,
   return stable === null || toCanary === null ? null : { stable, canary: toCanary };
 }
 
+export function sameWeights(a: Weights, b: Weights | null | undefined): boolean {
+  return b?.stable === a.stable && b.canary === a.canary;
+}
+
 /** Weights are compared as quantities: 90, "90" and "90000m" are equal (v1alpha1 declares a resource.Quantity). */
 export function quantity(value: unknown): number | null {
   if (typeof value === 'number') return Number.isFinite(value) ? value : null;
