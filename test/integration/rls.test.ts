@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
 import { type Database, type DatabaseRole, openDatabase, roleUrl, scoped } from '@cdaas/control-plane/db.ts';
 import { createVault } from '@cdaas/control-plane/encryption.ts';
+import { isForeignKeyViolation } from '@cdaas/control-plane/errors-db.ts';
 import { insertPipeline } from '@cdaas/control-plane/start-pipeline.ts';
 import { advanceMany } from '@cdaas/control-plane/transitions.ts';
 import pg from 'pg';
 import { openTestDatabase, type TestOrganisation, withOrganisation } from '../support/database.ts';
-import { pipelineStart, transitionOf } from '../support/pipelines.ts';
+import { pipelineStart, startTestPipeline, transitionOf } from '../support/pipelines.ts';
 import { withAdmin } from '../support/postgres.ts';
 
 // Law 7. A new table is either under Row-Level Security, and then it needs rows in `fill`, or it goes on this list, which
@@ -188,6 +190,53 @@ describe('Row-Level Security', () => {
       tx.cluster.update({ where: { id: mine.clusterId }, data: { tenantId: otherTenantId } }),
     );
     await assert.rejects(move, /row-level security/);
+  });
+
+  it('refuses rows that refer to what belongs to another tenant or organisation', async () => {
+    const foreign = await startTestPipeline(api, theirs);
+    const own = await startTestPipeline(api, mine);
+    const { organisationId, tenantId } = mine;
+    const scope = { organisationId, tenantId };
+    const event = (pipelineId: string, deploymentId: string | null) =>
+      scoped(api, scope, (tx) =>
+        tx.event.createMany({
+          data: { ...scope, pipelineId, deploymentId, number: 1_000, type: 'smuggled', data: {}, at: new Date() },
+        }),
+      );
+    await assert.rejects(event(foreign.pipelineId, null), /row-level security/);
+    await assert.rejects(event(own.pipelineId, foreign.deploymentIds[0]!), /row-level security/);
+    await event(own.pipelineId, own.deploymentIds[0]!);
+
+    const deployment = (pipelineId: string) =>
+      scoped(api, scope, (tx) =>
+        tx.deployment.createMany({
+          data: {
+            ...scope,
+            pipelineId,
+            clusterId: mine.clusterId,
+            target: 'smuggled',
+            account: 'nowhere',
+            namespace: 'default',
+            status: 'NOT_STARTED',
+            plan: new Uint8Array(),
+            state: {},
+          },
+        }),
+      );
+    await assert.rejects(deployment(foreign.pipelineId), /row-level security/);
+
+    const mixed = { organisationId: theirs.organisationId, tenantId };
+    await assert.rejects(insertPipeline(api, mixed, pipelineStart(api, mine, 0)), /tenant_id_organisation_id_fkey/);
+    const listed = api.prisma.credentialDirectory.create({
+      data: { clientId: randomUUID(), credentialId: mine.credentialId, ...mixed },
+    });
+    await assert.rejects(listed, isForeignKeyViolation);
+    const granted = scoped(api, scope, (tx) =>
+      tx.clientCredentialRole.create({
+        data: { credentialId: mine.credentialId, roleId: theirs.roleId, organisationId },
+      }),
+    );
+    await assert.rejects(granted, isForeignKeyViolation);
   });
 
   it('does not outlive its transaction on a pooled connection', async () => {

@@ -281,6 +281,12 @@ CREATE TABLE "instance" (
 CREATE UNIQUE INDEX "tenant_organisation_id_name_key" ON "tenant"("organisation_id", "name");
 
 -- CreateIndex
+CREATE UNIQUE INDEX "tenant_id_organisation_id_key" ON "tenant"("id", "organisation_id");
+
+-- CreateIndex
+CREATE UNIQUE INDEX "role_id_organisation_id_key" ON "role"("id", "organisation_id");
+
+-- CreateIndex
 CREATE INDEX "role_organisation_id_idx" ON "role"("organisation_id");
 
 -- CreateIndex
@@ -291,6 +297,12 @@ CREATE UNIQUE INDEX "grant_role_id_type_resource_permission_key" ON "grant"("rol
 
 -- CreateIndex
 CREATE UNIQUE INDEX "client_credential_client_id_key" ON "client_credential"("client_id");
+
+-- CreateIndex
+CREATE UNIQUE INDEX "client_credential_id_organisation_id_key" ON "client_credential"("id", "organisation_id");
+
+-- CreateIndex
+CREATE UNIQUE INDEX "client_credential_client_id_id_tenant_id_organisation_id_key" ON "client_credential"("client_id", "id", "tenant_id", "organisation_id");
 
 -- CreateIndex
 CREATE INDEX "client_credential_organisation_id_idx" ON "client_credential"("organisation_id");
@@ -335,31 +347,34 @@ ALTER TABLE "tenant" ADD CONSTRAINT "tenant_organisation_id_fkey" FOREIGN KEY ("
 ALTER TABLE "role" ADD CONSTRAINT "role_organisation_id_fkey" FOREIGN KEY ("organisation_id") REFERENCES "organisation"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
 
 -- AddForeignKey
-ALTER TABLE "role" ADD CONSTRAINT "role_tenant_id_fkey" FOREIGN KEY ("tenant_id") REFERENCES "tenant"("id") ON DELETE CASCADE ON UPDATE CASCADE;
+ALTER TABLE "role" ADD CONSTRAINT "role_tenant_id_organisation_id_fkey" FOREIGN KEY ("tenant_id", "organisation_id") REFERENCES "tenant"("id", "organisation_id") ON DELETE CASCADE ON UPDATE CASCADE;
 
 -- AddForeignKey
-ALTER TABLE "grant" ADD CONSTRAINT "grant_role_id_fkey" FOREIGN KEY ("role_id") REFERENCES "role"("id") ON DELETE CASCADE ON UPDATE CASCADE;
+ALTER TABLE "grant" ADD CONSTRAINT "grant_role_id_organisation_id_fkey" FOREIGN KEY ("role_id", "organisation_id") REFERENCES "role"("id", "organisation_id") ON DELETE CASCADE ON UPDATE CASCADE;
 
 -- AddForeignKey
 ALTER TABLE "client_credential" ADD CONSTRAINT "client_credential_organisation_id_fkey" FOREIGN KEY ("organisation_id") REFERENCES "organisation"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
 
 -- AddForeignKey
-ALTER TABLE "client_credential" ADD CONSTRAINT "client_credential_tenant_id_fkey" FOREIGN KEY ("tenant_id") REFERENCES "tenant"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
+ALTER TABLE "client_credential" ADD CONSTRAINT "client_credential_tenant_id_organisation_id_fkey" FOREIGN KEY ("tenant_id", "organisation_id") REFERENCES "tenant"("id", "organisation_id") ON DELETE RESTRICT ON UPDATE CASCADE;
 
 -- AddForeignKey
-ALTER TABLE "client_credential_role" ADD CONSTRAINT "client_credential_role_credential_id_fkey" FOREIGN KEY ("credential_id") REFERENCES "client_credential"("id") ON DELETE CASCADE ON UPDATE CASCADE;
+ALTER TABLE "client_credential_role" ADD CONSTRAINT "client_credential_role_credential_id_organisation_id_fkey" FOREIGN KEY ("credential_id", "organisation_id") REFERENCES "client_credential"("id", "organisation_id") ON DELETE CASCADE ON UPDATE CASCADE;
 
 -- AddForeignKey
-ALTER TABLE "client_credential_role" ADD CONSTRAINT "client_credential_role_role_id_fkey" FOREIGN KEY ("role_id") REFERENCES "role"("id") ON DELETE CASCADE ON UPDATE CASCADE;
+ALTER TABLE "client_credential_role" ADD CONSTRAINT "client_credential_role_role_id_organisation_id_fkey" FOREIGN KEY ("role_id", "organisation_id") REFERENCES "role"("id", "organisation_id") ON DELETE CASCADE ON UPDATE CASCADE;
+
+-- AddForeignKey
+ALTER TABLE "credential_directory" ADD CONSTRAINT "credential_directory_client_id_credential_id_tenant_id_org_fkey" FOREIGN KEY ("client_id", "credential_id", "tenant_id", "organisation_id") REFERENCES "client_credential"("client_id", "id", "tenant_id", "organisation_id") ON DELETE CASCADE ON UPDATE CASCADE;
 
 -- AddForeignKey
 ALTER TABLE "data_key" ADD CONSTRAINT "data_key_organisation_id_fkey" FOREIGN KEY ("organisation_id") REFERENCES "organisation"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
 
 -- AddForeignKey
-ALTER TABLE "cluster" ADD CONSTRAINT "cluster_tenant_id_fkey" FOREIGN KEY ("tenant_id") REFERENCES "tenant"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
+ALTER TABLE "cluster" ADD CONSTRAINT "cluster_tenant_id_organisation_id_fkey" FOREIGN KEY ("tenant_id", "organisation_id") REFERENCES "tenant"("id", "organisation_id") ON DELETE RESTRICT ON UPDATE CASCADE;
 
 -- AddForeignKey
-ALTER TABLE "pipeline" ADD CONSTRAINT "pipeline_tenant_id_fkey" FOREIGN KEY ("tenant_id") REFERENCES "tenant"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
+ALTER TABLE "pipeline" ADD CONSTRAINT "pipeline_tenant_id_organisation_id_fkey" FOREIGN KEY ("tenant_id", "organisation_id") REFERENCES "tenant"("id", "organisation_id") ON DELETE RESTRICT ON UPDATE CASCADE;
 
 -- AddForeignKey
 ALTER TABLE "deployment" ADD CONSTRAINT "deployment_pipeline_id_fkey" FOREIGN KEY ("pipeline_id") REFERENCES "pipeline"("id") ON DELETE CASCADE ON UPDATE CASCADE;
@@ -374,7 +389,7 @@ ALTER TABLE "watch_lease" ADD CONSTRAINT "watch_lease_cluster_id_fkey" FOREIGN K
 ALTER TABLE "owned_object" ADD CONSTRAINT "owned_object_deployment_id_fkey" FOREIGN KEY ("deployment_id") REFERENCES "deployment"("id") ON DELETE CASCADE ON UPDATE CASCADE;
 
 -- AddForeignKey
-ALTER TABLE "idempotency_key" ADD CONSTRAINT "idempotency_key_tenant_id_fkey" FOREIGN KEY ("tenant_id") REFERENCES "tenant"("id") ON DELETE CASCADE ON UPDATE CASCADE;
+ALTER TABLE "idempotency_key" ADD CONSTRAINT "idempotency_key_tenant_id_organisation_id_fkey" FOREIGN KEY ("tenant_id", "organisation_id") REFERENCES "tenant"("id", "organisation_id") ON DELETE CASCADE ON UPDATE CASCADE;
 
 -- What Prisma cannot say.
 
@@ -420,6 +435,17 @@ begin
     execute format('create policy worker on %I to cdaas_worker using (true) with check (true)', name);
   end loop;
 end $$;
+
+-- What the API inserts must belong to a pipeline of its scope: the number of a row's own tenant says nothing of the row that
+-- it refers to, and keys are not checked under Row-Level Security. A policy, and no keys over three columns, because the
+-- worker's inserts are the hot path, and take all of that from the deployment's row.
+create policy parent on deployment as restrictive for insert to cdaas_api with check (exists (
+  select from pipeline p where p.id = pipeline_id and (p.organisation_id, p.tenant_id) = (deployment.organisation_id, deployment.tenant_id)));
+create policy parent on event as restrictive for insert to cdaas_api with check (
+  exists (select from pipeline p
+    where p.id = pipeline_id and (p.organisation_id, p.tenant_id) = (event.organisation_id, event.tenant_id))
+  and (deployment_id is null or exists (select from deployment d
+    where d.id = deployment_id and d.pipeline_id = event.pipeline_id)));
 
 -- For the function claimed_objects alone, which says whether another tenant drives an object without saying who.
 create policy lookup on object_claim for select to cdaas_owner using (true);
