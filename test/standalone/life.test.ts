@@ -49,6 +49,7 @@ describe('an installation of npm start', { concurrency: false }, () => {
     assert.deepEqual(Object.keys(admin), ['url', 'organisation', 'tenant', 'clientId', 'clientSecret']);
     const { clientSecret } = admin as { clientSecret: string };
     assert.ok(!readFileSync(installation.path('cdaas.log'), 'utf8').includes(clientSecret));
+    assert.equal(readFileSync(installation.path('.gitignore'), 'utf8'), '*\n');
   });
 
   test('keeps all data over a restart and does not repeat the demo', async () => {

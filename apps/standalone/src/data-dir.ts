@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
@@ -28,6 +28,8 @@ export function openDataDir(path: string): DataDir {
   try {
     makeFolder(path);
     chmodSync(path, 0o711);
+    // Whatever the folder is called: its keys and passwords are in no repository. In a folder that others fill it is not ours.
+    if (readdirSync(path).length === 0) writeFileSync(join(path, '.gitignore'), '*\n');
     const probe = join(path, `.probe-${process.pid}`);
     writeFileSync(probe, '');
     rmSync(probe);

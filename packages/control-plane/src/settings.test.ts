@@ -40,4 +40,5 @@ test('everything wrong is told at once, by the name of the variable and without 
     ['DATABASE_URL', 'REDIS_URL', 'OUTBOUND_ALLOW', 'OUTBOUND_ALLOW', 'PORT', 'DRAIN_SECONDS', 'LOG_LEVEL'],
   );
   assert.ok(!environmentWords(read.problems).includes('planted'));
+  assert.ok(read.problems.includes('PORT: must be a port, 0 to 65535'));
 });

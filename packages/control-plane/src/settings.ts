@@ -34,8 +34,7 @@ const logLevel = z
   .default('info');
 
 /** A whole number. */
-export function count(least: number, most: number) {
-  const error = `must be a whole number from ${least} to ${most}`;
+export function count(least: number, most: number, error = `must be a whole number from ${least} to ${most}`) {
   return z.coerce.number({ error }).int(error).min(least, error).max(most, error);
 }
 
@@ -46,7 +45,7 @@ export const fields = {
   keyFile,
   outboundAllow,
   logLevel,
-  port: count(0, 65_535),
+  port: count(0, 65_535, 'must be a port, 0 to 65535'),
   /** How long a deployment lets connections drain after traffic left a backend. */
   drainSeconds: count(0, 3_600).default(5),
 };
