@@ -28,8 +28,8 @@ describe('advance_pipeline', () => {
     const row = taken.find(({ id }) => id === pipelineId)!;
     assert.deepEqual(row.news, []);
     assert.deepEqual(
-      row.deployments.map(({ id, status, done }) => [id, status, done]),
-      deploymentIds.map((id) => [id, 'NOT_STARTED', false]),
+      row.deployments.map(({ id, status }) => [id, status]),
+      deploymentIds.map((id) => [id, 'NOT_STARTED']),
     );
     assert.equal((await loadPipeline(worker, workerId, pipelineId))?.version, row.version);
 
@@ -95,7 +95,7 @@ describe('advance_pipeline', () => {
     ]);
     assert.deepEqual(await decide(second.version), { won: false });
     const third = (await loadPipeline(worker, workerId, pipelineId))!;
-    assert.equal(third.deployments[0]?.done, true);
+    assert.equal(third.deployments[0]?.status, 'CANCELLED');
     assert.equal((await decide(third.version)).won, true);
   });
 

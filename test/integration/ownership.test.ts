@@ -51,7 +51,7 @@ describe('append_news', () => {
       loaded?.news.map(({ number, type, data }) => ({ number, type, data })),
       [{ number: 4, type: 'approved', data: { by: 'ci' } }],
     );
-    assert.ok(loaded?.news[0]?.at instanceof Date && loaded.wakeAt instanceof Date);
+    assert.ok(loaded?.news[0]?.at instanceof Date);
     const folded = await advanceMany(worker, [transitionOf(loaded!, workerId, now(), { events: [] })]);
     assert.equal(folded.get(row.id)?.won, true);
     const after = await claimDue(worker, workerId, 0);
@@ -81,6 +81,19 @@ describe('append_news', () => {
     ]);
     assert.deepEqual(results[4], { appended: true, pipelineId, number: 7, owner: null });
     assert.deepEqual(await numbersOf(pipelineId), [1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  it('takes what is to come once a single time for each thing it names, however many ask at once', async () => {
+    const { deploymentIds } = await startTestPipeline(api, org, 2);
+    const [one, other] = [deploymentIds[0]!, deploymentIds[1]!];
+    const approve = async (deploymentId: string, ref: string, by: string) => {
+      const [result] = await appendNews(api, org, [{ deploymentId, type: 'approved', data: { ref, by }, once: true }]);
+      return result?.appended ? 'taken' : result?.reason;
+    };
+    const asked = await Promise.all(['ann', 'bob', 'cid'].map((by) => approve(one, 'canary-step-2', by)));
+    assert.deepEqual(asked.sort(), ['repeated', 'repeated', 'taken']);
+    assert.equal(await approve(one, 'canary-step-3', 'ann'), 'taken');
+    assert.equal(await approve(other, 'canary-step-2', 'ann'), 'taken');
   });
 
   it('takes several events for several deployments in one call, numbered in order', async () => {
@@ -160,8 +173,8 @@ describe('claim_due', () => {
       [[2, 'started']],
     );
     assert.deepEqual(
-      [row.pipelineId, row.organisationId, row.tenantId, row.clusterId, row.version, row.done],
-      [pipelineId, org.organisationId, org.tenantId, org.clusterId, 1, false],
+      [row.pipelineId, row.organisationId, row.tenantId, row.clusterId, row.version],
+      [pipelineId, org.organisationId, org.tenantId, org.clusterId, 1],
     );
     const again = await claimDue(worker, workerId, 16);
     assert.deepEqual(again, { taken: [], news: [{ id: row.id, version: 1 }] });

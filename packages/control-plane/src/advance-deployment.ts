@@ -15,7 +15,7 @@ import { type Original, performEffect } from './drivers/effects.ts';
 import type { KubeClients } from './drivers/kube-clients.ts';
 import type { Vault } from './encryption.ts';
 import { ownedChanges, previousForm } from './owned-objects.ts';
-import { type DrivenDeployment, loadOwned, type StoredEvent } from './ownership.ts';
+import { type DrivenDeployment, loadOwned, type UnfoldedEvent } from './ownership.ts';
 import type { Committer, RefusedClaim, Transition } from './transitions.ts';
 import type { Watches } from './watches.ts';
 
@@ -54,7 +54,7 @@ export type Drive = {
   state: DeploymentState;
   plan: DeploymentPlan;
   cluster: { uid: string; meshConfirmation: 'linkerd-smi' | 'stored' };
-  news: StoredEvent[];
+  news: UnfoldedEvent[];
   /** Ends the current wait early. */
   poke: () => void;
   poked: boolean;

@@ -5,8 +5,9 @@ import type { NewEvent } from './transitions.ts';
 
 /**
  * An event for a driver to fold, added by somebody who does not drive: API, owner of the watches, callback. Without `at` it
- * happens when Postgres appends it. It is refused where the target has one of the statuses `unlessStatus`. `observed` says
- * by which lease of a cluster's watches it was seen: refused, if another took them over since.
+ * happens when Postgres appends it. It is refused where the target has one of the statuses `unlessStatus`, and if it is to
+ * come `once` where the target was told the same before: an event of that type with that `data.ref`. `observed` says by
+ * which lease of a cluster's watches it was seen: refused, if another took them over since.
  */
 export type News = {
   type: string;
@@ -14,12 +15,15 @@ export type News = {
   message?: string | null;
   at?: Date;
   unlessStatus?: string[];
+  once?: boolean;
 } & ({ deploymentId: string; observed?: { clusterId: string; epoch: number } } | { pipelineId: string });
+
+type Refusal = 'missing' | 'final' | 'status' | 'repeated' | 'epoch';
 
 /** `owner`: who drives it, for the wake-up. `missing` is also what belongs to another tenant. */
 export type NewsResult =
   | { appended: true; pipelineId: string; number: number; owner: number | null }
-  | { appended: false; reason: 'missing' | 'final' | 'status' | 'epoch'; status: string | null };
+  | { appended: false; reason: Refusal; status: string | null };
 
 /**
  * Appends news, bumps the targets' versions and makes them due, in one transaction and one round trip.
@@ -37,7 +41,7 @@ export async function appendNews(
     pipeline_id: string;
     number: number;
     owner: number | null;
-    refused: 'missing' | 'final' | 'status' | 'epoch' | null;
+    refused: Refusal | null;
     status: string | null;
   };
   const batch = storableJson(news.map(newsRow));
@@ -52,7 +56,7 @@ export async function appendNews(
 }
 
 function newsRow(news: News) {
-  const { type, data, message, at, unlessStatus } = news;
+  const { type, data, message, at, unlessStatus, once } = news;
   const target =
     'deploymentId' in news
       ? {
@@ -61,5 +65,5 @@ function newsRow(news: News) {
           epoch: news.observed?.epoch,
         }
       : { pipeline_id: news.pipelineId };
-  return { ...target, type, data, message, at, unless_status: unlessStatus };
+  return { ...target, type, data, message, at, unless_status: unlessStatus, once };
 }

@@ -37,8 +37,8 @@ export async function holdWorkerLock(
   return { workerId, close };
 }
 
-/** An event as stored. */
-export type StoredEvent = { number: number; type: string; data: Prisma.JsonValue; message: string | null; at: Date };
+/** An event that the state does not hold yet. */
+export type UnfoldedEvent = { number: number; type: string; data: Prisma.JsonValue; at: Date };
 
 /** A deployment as its driver needs it. `plan` is encrypted; `news` are the events that `state` does not hold yet, in order. */
 export type DrivenDeployment = {
@@ -47,46 +47,19 @@ export type DrivenDeployment = {
   tenantId: string;
   pipelineId: string;
   clusterId: string;
-  target: string;
-  account: string;
-  namespace: string;
-  status: string;
-  phase: string | null;
-  done: boolean;
   plan: Uint8Array;
   state: Prisma.JsonValue;
   version: number;
-  lastEvent: number;
-  wakeAt: Date | null;
-  createdAt: Date;
-  startedAt: Date | null;
-  news: StoredEvent[];
+  news: UnfoldedEvent[];
 };
 
 /** A pipeline as decidePipeline needs it. `news` are its own events that `state` does not hold yet. */
 export type DrivenPipeline = {
   id: string;
-  organisationId: string;
-  tenantId: string;
-  application: string;
-  status: string;
   state: Prisma.JsonValue;
   version: number;
-  lastEvent: number;
-  wakeAt: Date | null;
-  createdAt: Date;
-  startedAt: Date | null;
-  news: StoredEvent[];
-  deployments: {
-    id: string;
-    target: string;
-    status: string;
-    phase: string | null;
-    done: boolean;
-    version: number;
-    owner: number | null;
-    completedAt: Date | null;
-  }[];
+  news: UnfoldedEvent[];
+  deployments: { id: string; target: string; status: string }[];
 };
 
 /**
@@ -163,45 +136,25 @@ export async function releaseWatchLease(
 }
 
 // Dates inside jsonb arrive as text.
-type Stored<T> = { [K in keyof T]: T[K] extends Date ? string : T[K] extends Date | null ? string | null : T[K] };
-type Dated<T> = Stored<Omit<T, 'news'>> & { news: Stored<StoredEvent>[] };
+type Stored<T extends { news: UnfoldedEvent[] }> = Omit<T, 'news'> & {
+  news: (Omit<UnfoldedEvent, 'at'> & { at: string })[];
+};
 type DeploymentRow = {
   id: string;
   version: number;
   plan: Uint8Array;
-  deployment: Dated<Omit<DrivenDeployment, 'id' | 'version' | 'plan'>>;
+  deployment: Stored<Omit<DrivenDeployment, 'id' | 'version' | 'plan'>>;
 };
-type PipelineRow = {
-  id: string;
-  version: number;
-  pipeline: Dated<Omit<DrivenPipeline, 'id' | 'version' | 'deployments'>> & {
-    deployments: Stored<DrivenPipeline['deployments'][number]>[];
-  };
-};
+type PipelineRow = { id: string; version: number; pipeline: Stored<Omit<DrivenPipeline, 'id' | 'version'>> };
 
 function deploymentOf({ id, version, plan, deployment }: DeploymentRow): DrivenDeployment {
-  return { ...deployment, ...datesOf(deployment), id, version, plan };
+  return { ...deployment, news: deployment.news.map(eventOf), id, version, plan };
 }
 
 function pipelineOf({ id, version, pipeline }: PipelineRow): DrivenPipeline {
-  const deployments = pipeline.deployments.map((row) => ({ ...row, completedAt: dateOf(row.completedAt) }));
-  return { ...pipeline, ...datesOf(pipeline), id, version, deployments };
+  return { ...pipeline, news: pipeline.news.map(eventOf), id, version };
 }
 
-function datesOf(row: {
-  wakeAt: string | null;
-  createdAt: string;
-  startedAt: string | null;
-  news: Stored<StoredEvent>[];
-}) {
-  return {
-    wakeAt: dateOf(row.wakeAt),
-    createdAt: new Date(row.createdAt),
-    startedAt: dateOf(row.startedAt),
-    news: row.news.map((event) => ({ ...event, at: new Date(event.at) })),
-  };
-}
-
-function dateOf(text: string | null): Date | null {
-  return text === null ? null : new Date(text);
+function eventOf(event: Stored<DrivenPipeline>['news'][number]): UnfoldedEvent {
+  return { ...event, at: new Date(event.at) };
 }

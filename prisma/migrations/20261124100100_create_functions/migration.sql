@@ -18,27 +18,23 @@ $$;
 create view driven_deployment with (security_invoker = true) as
 select d.id, d.version, d.owner, d.plan, jsonb_build_object(
   'organisationId', d.organisation_id, 'tenantId', d.tenant_id, 'pipelineId', d.pipeline_id, 'clusterId', d.cluster_id,
-  'target', d.target, 'account', d.account, 'namespace', d.namespace, 'status', d.status, 'phase', d.phase, 'done', d.done,
-  'state', d.state, 'lastEvent', d.last_event, 'wakeAt', d.wake_at, 'createdAt', d.created_at, 'startedAt', d.started_at,
+  'state', d.state,
   'news', (
     select coalesce(jsonb_agg(jsonb_build_object(
-      'number', e.number, 'type', e.type, 'data', e.data, 'message', e.message, 'at', e.at) order by e.number), '[]')
+      'number', e.number, 'type', e.type, 'data', e.data, 'at', e.at) order by e.number), '[]')
     from event e where e.deployment_id = d.id and e.number > d.folded_event)) as deployment
 from deployment d;
 
 -- The same of a pipeline; `news` are its own events, not those of its deployments.
 create view driven_pipeline with (security_invoker = true) as
 select p.id, p.version, p.owner, jsonb_build_object(
-  'organisationId', p.organisation_id, 'tenantId', p.tenant_id, 'application', p.application, 'status', p.status,
-  'state', p.state, 'lastEvent', p.last_event, 'wakeAt', p.wake_at, 'createdAt', p.created_at, 'startedAt', p.started_at,
+  'state', p.state,
   'news', (
     select coalesce(jsonb_agg(jsonb_build_object(
-      'number', e.number, 'type', e.type, 'data', e.data, 'message', e.message, 'at', e.at) order by e.number), '[]')
+      'number', e.number, 'type', e.type, 'data', e.data, 'at', e.at) order by e.number), '[]')
     from event e where e.pipeline_id = p.id and e.number > p.folded_event and e.deployment_id is null),
   'deployments', (
-    select coalesce(jsonb_agg(jsonb_build_object(
-      'id', d.id, 'target', d.target, 'status', d.status, 'phase', d.phase, 'done', d.done, 'version', d.version,
-      'owner', d.owner, 'completedAt', d.completed_at) order by d.target), '[]')
+    select coalesce(jsonb_agg(jsonb_build_object('id', d.id, 'target', d.target, 'status', d.status) order by d.target), '[]')
     from deployment d where d.pipeline_id = p.id)) as pipeline
 from pipeline p;
 
@@ -303,9 +299,11 @@ begin
 end $$;
 
 -- Adds events for drivers to fold, of deployments ({ deployment_id, … }) or of pipelines themselves ({ pipeline_id, … }):
--- { type, data, message, at?, unless_status?: [text], cluster_id? and epoch? (of observed events: the watch lease must
--- still be at that epoch) }. The API says for whom it works; the worker passes nulls.
--- Returns one row per element, `ord` from 1; `refused` is missing, final, status or epoch, and then nothing was added.
+-- { type, data, message, at?, unless_status?: [text], once?: boolean (not where the target has an event of that type and
+-- data.ref already), cluster_id? and epoch? (of observed events: the watch lease must still be at that epoch) }. The API
+-- says for whom it works; the worker passes nulls.
+-- Returns one row per element, `ord` from 1; `refused` is missing, final, status, repeated or epoch, and then nothing was
+-- added.
 create function append_news(p_organisation uuid, p_tenant uuid, p jsonb)
   returns table (ord int, pipeline_id uuid, number int, owner int, refused text, status text)
   language plpgsql as $$
@@ -337,12 +335,16 @@ begin
       when l.id is null then 'missing'
       when d.done or (d.id is null and l.status in ('SUCCEEDED', 'FAILED', 'CANCELLED')) then 'final'
       when x.unless_status ? coalesce(d.status, l.status) then 'status'
+      when x.once and exists (
+        select from event e
+        where e.pipeline_id = l.id and e.deployment_id is not distinct from d.id and e.type = x.type
+          and e.data ->> 'ref' is not distinct from x.data ->> 'ref') then 'repeated'
       when x.cluster_id is not null and not exists (
         select from watch_lease w where w.cluster_id = x.cluster_id and w.epoch = x.epoch) then 'epoch'
     end) order by x.ord), '[]') into news
   from rows from (jsonb_to_recordset(p) as (deployment_id uuid, pipeline_id uuid, type text, data jsonb, message text,
-    at timestamptz, unless_status jsonb, cluster_id uuid, epoch int))
-    with ordinality as x (deployment_id, pipeline_id, type, data, message, at, unless_status, cluster_id, epoch, ord)
+    at timestamptz, unless_status jsonb, once boolean, cluster_id uuid, epoch int))
+    with ordinality as x (deployment_id, pipeline_id, type, data, message, at, unless_status, once, cluster_id, epoch, ord)
   left join deployment d on d.id = x.deployment_id
   left join pipeline l on l.id = coalesce(d.pipeline_id, case when x.deployment_id is null then x.pipeline_id end);
 
