@@ -150,6 +150,11 @@ describe('a connection', () => {
     assert.ok(isDatabaseUnavailable(await cut));
     const wrong = await db.prisma.$queryRaw`select nothing_of_that_name`.catch((error: unknown) => error);
     assert.ok(!isDatabaseUnavailable(wrong) && !isDatabaseUnavailable(new Error('x')));
+    for (const state of ['53100', '53200', '53300', '57P03']) {
+      const raise = `do $$ begin raise exception 'no room' using errcode = '${state}'; end $$`;
+      const exhausted = await db.prisma.$executeRawUnsafe(raise).catch((error: unknown) => error);
+      assert.ok(isDatabaseUnavailable(exhausted), state);
+    }
     await db.close();
   });
 

@@ -20,13 +20,13 @@ export function openLogFile(
       // What was cut short before does not swallow this line's beginning.
       const text = dropped > 0 ? `\n${line}` : line;
       try {
-        if (write(file, text) < Buffer.byteLength(text)) throw new Error('it took only a part of a line');
+        if (write(file, text) < Buffer.byteLength(text)) throw new Error('one was written in part');
         if (dropped > 0) tell(`${path} takes log lines again; ${dropped} were dropped.`);
         dropped = 0;
       } catch (error) {
         if (dropped === 0) {
           tell(
-            `${path} takes no log lines (${systemCode(error) ?? String(error)}); they are dropped. Is the disk full?`,
+            `${path} takes no log lines (${systemCode(error) ?? (error instanceof Error ? error.message : String(error))}); they are dropped. Is the disk full?`,
           );
         }
         dropped += 1;

@@ -20,8 +20,8 @@ const unavailableKinds = new Set([
   'TlsConnectionError',
   'TooManyConnections',
 ]);
-/** And in Postgres' own: shutting down, crashed, starting up, connections exhausted (Appendix A, classes 57P and 08). */
-const unavailableStates = /^(57P0[1-3]|08\w{3}|53300)$/;
+/** And in Postgres' own: shutting down, crashed, starting up; no connection; disk, memory or connections exhausted (Appendix A). */
+const unavailableStates = /^(57P0[1-3]|08\w{3}|53[1-3]00)$/;
 const unavailableErrno = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN']);
 
 /** Whether the database is what failed, not the request: the answer is 503 and trying again may help. */
