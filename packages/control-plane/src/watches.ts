@@ -372,7 +372,10 @@ async function releaseIfIdle(
 ): Promise<void> {
   if (cluster.deployments.size() > 0) return;
   cluster.idleSince ??= Date.now();
-  if (Date.now() - cluster.idleSince < releaseAfterMs) return;
+  // A cluster that was removed is let go at once: its watches could only break.
+  const isGone = async () => (await deps.clients.get(cluster.key)) === undefined;
+  if (Date.now() - cluster.idleSince < releaseAfterMs && !(await isGone())) return;
+  if (cluster.deployments.size() > 0) return;
   clusters.delete(clusterId);
   cluster.watches?.stop();
   if (cluster.epoch !== null) await releaseWatchLease(deps.db, deps.workerId, clusterId);
