@@ -144,6 +144,17 @@ describe('the endpoints of a Service are exactly the pods of a version', () => {
     );
   });
 
+  test('a container that crashes again and again says how it ended', () => {
+    const crashed = {
+      conditions: [],
+      containerStatuses: [
+        { state: { waiting: { reason: 'CrashLoopBackOff' } }, lastState: { terminated: { exitCode: 137 } } },
+      ],
+    };
+    const pods = [1, 2].map((n) => pod(`n${n}`, newHash, { ready: false, status: crashed }));
+    assert.match(detail(condition, { ...pinned, pods }), /\(2 in CrashLoopBackOff exit code 137\)$/);
+  });
+
   test('a pod that cannot be scheduled says so', () => {
     const conditions = [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable' }];
     const pods = [pod('n1', newHash, { status: { conditions } })];

@@ -26,6 +26,9 @@ export function activeConditions(state: DeploymentState): Condition[] {
   return [...waitsFor, ...guardConditions(state)];
 }
 
+/** Of the guards the one that something follows from only after a while. */
+export const shortGuard = 'guard.short';
+
 /**
  * What may go wrong while the versions share traffic (design.md, law 1): the root Service is no longer pinned to the old
  * pods, the new version has traffic but no ready pod, or fewer ready pods than asked for.
@@ -52,7 +55,7 @@ export function guardConditions(state: DeploymentState): Condition[] {
     }
     const canary = { namespace, service: route.canaryServiceName, hash: state.hash };
     if ((state.weights?.canary ?? 0) > 0) guards.push({ key: 'guard.starved', kind: 'starved', ...canary });
-    guards.push({ key: 'guard.short', kind: 'short', ready: workload.replicas, ...canary });
+    guards.push({ key: shortGuard, kind: 'short', ready: workload.replicas, ...canary });
   }
   return guards;
 }
@@ -184,12 +187,19 @@ function withTrouble(words: string, view: ClusterView, namespace: string, hash: 
 }
 
 function waitingReason(pod: KubernetesObject): string | undefined {
-  type ContainerStatus = { state?: { waiting?: { reason?: string } } };
+  type ContainerStatus = {
+    state?: { waiting?: { reason?: string } };
+    lastState?: { terminated?: { exitCode?: number } };
+  };
   const status = pod.status as
     | { containerStatuses?: ContainerStatus[]; conditions?: { type: string; status: string; reason?: string }[] }
     | undefined;
-  const waiting = status?.containerStatuses?.map(({ state }) => state?.waiting?.reason).find((reason) => reason);
-  if (waiting !== undefined) return waiting;
+  const waiting = status?.containerStatuses?.find(({ state }) => state?.waiting?.reason);
+  const reason = waiting?.state?.waiting?.reason;
+  // The back-off is Kubernetes' doing; how the container ended says more of why.
+  const exitCode = waiting?.lastState?.terminated?.exitCode;
+  if (reason === 'CrashLoopBackOff' && exitCode !== undefined) return `${reason} exit code ${exitCode}`;
+  if (reason !== undefined) return reason;
   return status?.conditions?.find(({ type, status: value }) => type === 'PodScheduled' && value === 'False')?.reason;
 }
 

@@ -323,3 +323,20 @@ test('an old version that lost pods does not keep a run from turning back before
   const back = must(setup, dying, { do: 'rollBack' });
   assert.equal(back.state.at, 'R2.delete');
 });
+
+test('of a namespace that it created a roll back says under what condition it can go', () => {
+  const setup = createSetup({ steps: [weight(20), approval()], mesh: 'stored', objects: true });
+  const world = driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'step.2');
+  const end = driveUntil(setup, must(setup, world, { do: 'rollBack' }), ({ state }) => state.at === 'R5.unpin').state;
+  const objects = end.outline.objects.map((object) =>
+    object.name === 'extra' ? { apiVersion: 'v1', kind: 'Namespace', name: 'shop' } : object,
+  );
+  const state = { ...end, outline: { ...end.outline, objects } };
+  const { leftInCluster } = driveUntil(setup, { ...world, state }).state;
+  assert.ok(
+    leftInCluster.some((line) =>
+      /^Namespace shop .* stays \(if nothing else is in it\): kubectl delete namespace shop$/.test(line),
+    ),
+    leftInCluster.join('; '),
+  );
+});

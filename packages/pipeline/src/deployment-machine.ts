@@ -1,5 +1,5 @@
 import { assertNever } from './assert-never.ts';
-import { guardConditions } from './conditions.ts';
+import { guardConditions, shortGuard } from './conditions.ts';
 import {
   type Change,
   type Condition,
@@ -333,7 +333,6 @@ function raiseHeldBy(state: DeploymentState, change: Change): Condition | null {
   return guardConditions(state).find(holding) ?? null;
 }
 
-const shortGuard = 'guard.short';
 /** The guards that keep a weight from rising. */
 const raiseGuards = { 'guard.pin': true, [shortGuard]: true };
 
@@ -396,8 +395,9 @@ function finish(state: DeploymentState, at: string): void {
   for (const [index, object] of state.outline.objects.entries()) {
     if (tracked(state, index)?.made !== 'created') continue;
     const namespace = object.namespace === undefined ? '' : ` -n ${object.namespace}`;
+    const condition = object.kind === 'Namespace' ? ' (if nothing else is in it)' : '';
     state.leftInCluster.push(
-      `${object.kind} ${object.name} was created by this deployment and stays: kubectl delete ${object.kind.toLowerCase()} ${object.name}${namespace}`,
+      `${object.kind} ${object.name} was created by this deployment and stays${condition}: kubectl delete ${object.kind.toLowerCase()} ${object.name}${namespace}`,
     );
   }
 }

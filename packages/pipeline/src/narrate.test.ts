@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { isFinal } from './deployment-state.ts';
-import { narrate, narrateObservation, waitingFor } from './narrate.ts';
+import { errorOf, narrate, narrateObservation, waitingFor } from './narrate.ts';
 import type { StrategyStep } from './plan.ts';
 import { driveUntil, must } from './testing/drive.ts';
 import { type Action, act, createSetup, createWorld, type Setup, type World } from './testing/world.ts';
@@ -143,6 +143,20 @@ describe('the story of a run', () => {
     assert.equal(narrate(after, { type: 'unreachable', at: time, key: 'k', message: 'refused' }, after), null);
   });
 
+  test('of an object that was to be removed and is gone already says nothing, of one that was to be written it does', () => {
+    const gone = { type: 'refused' as const, at: '2026-01-01T00:00:00.000Z', status: 404, reason: 'NotFound' };
+    const setup = createSetup({ steps: [weight(20), approval()], mesh: 'stored' });
+    const { world } = at({ steps: [weight(20), approval()], mesh: 'stored' }, 'step.2');
+    const reach = (instruction: string) => {
+      const begun = must(setup, world, { do: instruction.startsWith('R') ? 'rollBack' : 'approve' });
+      const { state } = driveUntil(setup, begun, (now) => now.state.at === instruction && now.state.effect !== null);
+      return narrate(state, { ...gone, key: state.effect?.key ?? '', message: 'not found' }, state);
+    };
+    for (const instruction of ['R2.delete', 'R4.scale', 'R4.delete', 'F4.delete', 'F6.scale'])
+      assert.equal(reach(instruction), null, instruction);
+    assert.equal(reach('F3.weight'), 'The cluster refused step F3.weight: not found');
+  });
+
   test('of what the watches see is told by its condition', () => {
     const base = { namespace: 'shop-qa' };
     const guard = { ...base, key: 'guard.pin', kind: 'unpinned' as const, service: 'web', hash: 'h' };
@@ -160,6 +174,15 @@ describe('the story of a run', () => {
   });
 });
 
+test('why a run turns back is told from the moment it begins to', () => {
+  const { setup, world } = at({ steps: [weight(20), approval()], mesh: 'stored' }, 'step.2');
+  assert.equal(errorOf(world.state), null);
+  const back = must(setup, world, { do: 'rollBack' });
+  assert.equal(back.state.completedAt, null);
+  assert.equal(errorOf(back.state), 'rolled back by someone');
+  assert.equal(errorOf(driveUntil(setup, back).state), 'rolled back by someone');
+});
+
 describe('what a run waits for', () => {
   const started = '2026-01-01T00:00:00.000Z';
   const rows: [string, Parameters<typeof createSetup>[0], string][] = [
@@ -170,10 +193,10 @@ describe('what a run waits for', () => {
     ],
     ['step.1', { steps: [approval()] }, 'approval of canary-step-1'],
     ['step.1', { steps: [approval(60)] }, 'approval of canary-step-1 until 2026-01-01T00:01:00.000Z'],
-    ['S5.wait', {}, 'pods to become ready'],
-    ['S6.mesh', {}, 'the mesh to take 0 % of traffic to the new version'],
+    ['S5.wait', {}, 'pods to become ready; rolls back at 2026-01-01T00:30:00.000Z'],
+    ['S6.mesh', {}, 'the mesh to take 0 % of traffic to the new version; rolls back at 2026-01-01T00:00:30.000Z'],
     ['S7.1.mesh', { steps: [weight(20)] }, 'the mesh to take 20 % of traffic to the new version'],
-    ['F1.drain', {}, 'connections to drain'],
+    ['F1.drain', {}, 'connections to drain until 2026-01-01T00:00:05.000Z'],
     ['F4.mesh', {}, 'the mesh to drop the split'],
     ['F6.gone', {}, 'the pods of ReplicaSet web-oldhash001 to end'],
   ];
@@ -200,6 +223,16 @@ describe('what a run waits for', () => {
     assert.equal(
       waitingFor(held.state),
       `the cluster: no answer (since ${started}, next try 2026-01-01T00:00:01.000Z)`,
+    );
+  });
+
+  test('is fewer pods than asked for, and when that turns the run back', () => {
+    const { world } = at({ steps: [weight(20), approval()], mesh: 'stored' }, 'step.2');
+    const short = { holds: true, detail: '1 of 2 new pods ready', at: started };
+    const state = { ...world.state, observed: { 'guard.short': short } };
+    assert.equal(
+      waitingFor(state),
+      'approval of canary-step-2; attention: 1 of 2 new pods ready; rolls back at 2026-01-01T00:30:00.000Z',
     );
   });
 

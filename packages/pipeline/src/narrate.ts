@@ -1,4 +1,4 @@
-import { guardConditions } from './conditions.ts';
+import { guardConditions, shortGuard } from './conditions.ts';
 import { type Condition, type DeploymentEvent, type DeploymentState, newReplicaSetName } from './deployment-state.ts';
 import { addSeconds, currentInstruction } from './moves.ts';
 import { secondsPerUnit } from './plan.ts';
@@ -24,6 +24,8 @@ export function narrate(before: DeploymentState, event: DeploymentEvent, after: 
     case 'refused':
       // A conflict only says that the object moved on: it is read and written again.
       if (event.status === 409) return null;
+      // What was to be removed is gone already.
+      if (event.status === 404 && isRemoval(before)) return null;
       return `The cluster refused ${phaseWords(before)}: ${event.message}`;
     case 'lost':
       return `Whether the last call to the cluster arrived is not known (${event.message}); the cluster is asked first`;
@@ -40,6 +42,12 @@ export function narrate(before: DeploymentState, event: DeploymentEvent, after: 
     default:
       return null;
   }
+}
+
+/** Whether the call in flight takes an object away: while a run finishes or rolls back, scaling goes before deleting. */
+function isRemoval({ at, effect }: DeploymentState): boolean {
+  if (effect?.kind !== 'write') return false;
+  return effect.change.op === 'delete' || (effect.change.op === 'scale' && /^[FR]/.test(at));
 }
 
 function endWords(after: DeploymentState): string {
@@ -142,6 +150,11 @@ function phaseWords(state: DeploymentState): string {
   return `step ${state.at}`;
 }
 
+/** Why the run fails or was ended, in words, from the moment its roll back begins; null while all is well. */
+export function errorOf(state: DeploymentState): string | null {
+  return state.error ?? state.rollBack?.reason ?? null;
+}
+
 /** What the run waits for now, in words; null when it works or is over. */
 export function waitingFor(state: DeploymentState): string | null {
   if (state.completedAt !== null || state.startedAt === null) return null;
@@ -151,7 +164,9 @@ export function waitingFor(state: DeploymentState): string | null {
   const words = instructionWords(state);
   const attention = guardConditions(state).flatMap(({ key }) => {
     const seen = state.observed[key];
-    return seen?.holds ? [seen.detail] : [];
+    if (!seen?.holds) return [];
+    const { readyTimeoutSeconds } = state.outline;
+    return key === shortGuard ? [seen.detail + deadlineWords(seen.at, readyTimeoutSeconds)] : [seen.detail];
   });
   if (attention.length === 0) return words;
   const held = currentInstruction(state).kind === 'write' && state.effect === null;
@@ -165,7 +180,7 @@ function instructionWords(state: DeploymentState): string | null {
     case 'wait':
       return conditionWords(state, instruction);
     case 'drain':
-      return 'connections to drain';
+      return `connections to drain until ${addSeconds(state.since, state.outline.drainSeconds)}`;
     case 'pause':
       return pauseWords(state, instruction.step ?? 0);
     default:
@@ -184,6 +199,17 @@ function pauseWords(state: DeploymentState, index: number): string {
 }
 
 function conditionWords(state: DeploymentState, instruction: Extract<Instruction, { kind: 'wait' }>): string {
+  const { limitSeconds, onLimit } = instruction;
+  const deadline = onLimit === 'rollBack' && limitSeconds !== null ? deadlineWords(state.since, limitSeconds) : '';
+  return eventWords(state, instruction) + deadline;
+}
+
+function deadlineWords(since: string, seconds: number): string {
+  return `; rolls back at ${addSeconds(since, seconds)}`;
+}
+
+/** What a wait waits for. */
+function eventWords(state: DeploymentState, instruction: Extract<Instruction, { kind: 'wait' }>): string {
   const seen = state.observed[instruction.id];
   const detail = seen ? ` (${seen.detail})` : '';
   const { condition } = instruction;
