@@ -81,6 +81,7 @@ test('a start is stored whole before it is answered, and the worker is woken aft
       },
     ],
   });
+  assert.deepEqual((answer.json as { deployments: object[] }).deployments, [{ target: 'prod', id: deploymentId }]);
   assert.ok(api.wakes.includes(`deployment ${deploymentId}`));
 });
 
@@ -308,6 +309,31 @@ test('a deployment says under both paths what it is, what it waits for and what 
   assert.deepEqual(moved.leftInCluster, ['kubectl delete service x']);
 });
 
+test('a deployment lists the objects that still stand, and says why it turns back while it does', async () => {
+  const tenant = await tenantWithCluster('objects');
+  const id = await deploymentIdOf(tenant, pipelineIdOf(await start(tenant)));
+  const { organisationId, tenantId } = tenant;
+  const row = { deploymentId: id, organisationId, tenantId, namespace: 'shop', action: 'created' };
+  const data = [
+    { ...row, slot: 'canary', apiVersion: 'v1', kind: 'Service', name: 'web-canary' },
+    { ...row, slot: 'newReplicaSet', apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'web-abc' },
+  ];
+  await scoped(api.worker, tenant, (tx) => tx.ownedObject.createMany({ data }));
+  const stands = { uid: 'u', resourceVersion: '1', made: 'created' as const };
+  await moveDeployment(tenant, id, {
+    status: 'ROLLING_BACK',
+    rollBack: { reason: 'the new version lost its pods', outcome: 'FAILED' },
+    objects: { newReplicaSet: stands },
+  });
+  const { json } = await api.call(tenant.deployer, 'GET', `/deployments/${id}`);
+  const view = json as { error: string; kubernetes: { deployedObjects: { name: string }[] } };
+  assert.deepEqual(
+    view.kubernetes.deployedObjects.map(({ name }) => name),
+    ['web-abc'],
+  );
+  assert.equal(view.error, 'the new version lost its pods');
+});
+
 test('only the step that waits for approval can be approved, and the wish is news for the driver', async () => {
   const tenant = await tenantWithCluster('approve');
   const pipelineId = pipelineIdOf(await start(tenant));
@@ -322,6 +348,8 @@ test('only the step that waits for approval can be approved, and the wish is new
   assert.deepEqual(codesOf(await approve('canary-step-4')), ['step.state']);
   const taken = await approve('canary-step-2');
   assert.equal(taken.status, 202, taken.text);
+  const phase = 'AWAITING_APPROVAL';
+  assert.deepEqual(taken.json, { id, accepted: 'approve', status: phase, phase });
   const events = await eventsOf(tenant, pipelineId);
   const { type, deploymentId, data } = events.at(-1) ?? {};
   assert.deepEqual(
@@ -340,7 +368,9 @@ test('a roll back is taken until the point of no return, then refused with the r
   const pipelineId = pipelineIdOf(await start(tenant));
   const id = await deploymentIdOf(tenant, pipelineId);
   const rollBack = () => api.call(tenant.deployer, 'POST', `/deployments/${id}/rollback`);
-  assert.equal((await rollBack()).status, 202);
+  const accepted = await rollBack();
+  assert.equal(accepted.status, 202);
+  assert.equal((accepted.json as { accepted: string }).accepted, 'rollback');
   assert.equal((await eventsOf(tenant, pipelineId)).at(-1)?.type, 'rollBackRequested');
 
   await moveDeployment(tenant, id, { ...pastReturn(), status: 'FINISHING' });
@@ -363,6 +393,7 @@ test('a cancel is taken once, changes nothing again, and is refused when nothing
   await moveDeployment(tenant, id, { status: 'PAUSED', at: 'P.survey', noReturn: false, survey: null });
   const taken = await cancel();
   assert.equal(taken.status, 202, taken.text);
+  assert.deepEqual(taken.json, { id: pipelineId, accepted: 'cancel', status: 'PAUSED' });
   const events = await eventsOf(tenant, pipelineId);
   assert.equal(events.at(-1)?.type, 'cancelRequested');
   assert.equal(events.at(-1)?.deploymentId, null);

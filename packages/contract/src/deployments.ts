@@ -56,7 +56,7 @@ export const DeploymentView = z
     status: StepStatus,
     phase: DeploymentPhase,
     waitingFor: z.string().nullable().describe('What the run waits for, in words.'),
-    error: z.string().nullable(),
+    error: z.string().nullable().describe('Why it failed or was ended; set from the moment the roll back begins.'),
     warnings: z.array(z.string()),
     leftInCluster: z.array(z.string()).describe('What was left behind, in words and kubectl lines.'),
     startedAtIso8601: z.string(),
@@ -73,16 +73,16 @@ export const DeploymentView = z
           .describe('Share of traffic of the new version that is in force, in percent.'),
         steps: z.array(CanaryStep),
       }),
-      deployedObjects: z.array(
-        z.object({ apiVersion: z.string(), kind: z.string(), namespace: z.string(), name: z.string() }),
-      ),
+      deployedObjects: z
+        .array(z.object({ apiVersion: z.string(), kind: z.string(), namespace: z.string(), name: z.string() }))
+        .describe('What the run created or changed and has not taken back.'),
     }),
   })
   .meta({ id: 'Deployment' });
 export type DeploymentView = z.infer<typeof DeploymentView>;
 
-/** The request was taken; what it leads to shows in the deployment and its events. */
+/** The request was taken; what it leads to shows in the deployment and its events. `status` is that of the moment. */
 export const ActionAnswer = z
-  .object({ id: z.string(), status: StepStatus, phase: DeploymentPhase })
+  .object({ id: z.string(), accepted: z.enum(['approve', 'rollback']), status: StepStatus, phase: DeploymentPhase })
   .meta({ id: 'ActionAnswer' });
 export type ActionAnswer = z.infer<typeof ActionAnswer>;

@@ -51,7 +51,11 @@ export const StartHeaders = z.object({
 });
 
 export const StartAnswer = z
-  .object({ pipelineId: z.string(), warnings: z.array(z.string()) })
+  .object({
+    pipelineId: z.string(),
+    deployments: z.array(z.object({ target: z.string(), id: z.string() })),
+    warnings: z.array(z.string()),
+  })
   .meta({ id: 'StartAnswer' });
 export type StartAnswer = z.infer<typeof StartAnswer>;
 
@@ -145,5 +149,8 @@ export const PipelineConfig = z
   .record(z.string(), z.unknown())
   .meta({ id: 'PipelineConfig', description: 'The start request as it was sent.' });
 
-export const CancelAnswer = z.object({ id: z.string(), status: PipelineStatus }).meta({ id: 'CancelAnswer' });
+/** The request was taken; `status` is that of the moment. */
+export const CancelAnswer = z
+  .object({ id: z.string(), accepted: z.literal('cancel'), status: PipelineStatus })
+  .meta({ id: 'CancelAnswer' });
 export type CancelAnswer = z.infer<typeof CancelAnswer>;

@@ -21,7 +21,7 @@ export type DeploymentRead = {
   state: DeploymentState;
   startedAt: Date | null;
   completedAt: Date | null;
-  /** What the run created or changed in the cluster. */
+  /** What the run created or changed in the cluster and has not taken back. */
   objects: { apiVersion: string; kind: string; namespace: string | null; name: string }[];
 };
 
@@ -39,15 +39,16 @@ export async function getDeployment(ctx: Context, { id }: { id: string }): Promi
             startedAt: true,
             completedAt: true,
             ownedObjects: {
-              select: { apiVersion: true, kind: true, namespace: true, name: true },
+              select: { slot: true, apiVersion: true, kind: true, namespace: true, name: true },
               orderBy: { slot: 'asc' },
             },
           },
         }),
       );
   if (row === null) throw new AppError('not.found', `There is no deployment ${shorten(id)}.`);
-  const { ownedObjects, state, ...rest } = row;
-  return { ...rest, state: readDeploymentState(state), objects: ownedObjects };
+  const { ownedObjects, ...rest } = row;
+  const state = readDeploymentState(row.state);
+  return { ...rest, state, objects: ownedObjects.filter(({ slot }) => slot in state.objects) };
 }
 
 /** Statuses that a deployment never leaves by a person's wish. */

@@ -89,8 +89,12 @@ export async function startPipeline(ctx: CallerContext, input: StartInput): Prom
   const checked = await checkStart(ctx, source);
   const now = ctx.clock.now();
   const pipelineId = newId(now);
-  const answer: StartAnswer = { pipelineId, warnings: checked.resolved.warnings };
   const rows = await Promise.all(checked.targets.map((target) => deploymentRow(ctx, target)));
+  const answer: StartAnswer = {
+    pipelineId,
+    deployments: rows.map(({ target, id }) => ({ target, id })),
+    warnings: checked.resolved.warnings,
+  };
   const start = {
     pipeline: await pipelineRow(ctx, pipelineId, checked, rows, input.client),
     deployments: rows,

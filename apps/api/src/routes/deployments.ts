@@ -13,7 +13,7 @@ import {
   rollBackDeployment,
 } from '@cdaas/control-plane/deployments.ts';
 import type { DeploymentStatus } from '@cdaas/pipeline/deployment-state.ts';
-import { waitingFor } from '@cdaas/pipeline/narrate.ts';
+import { errorOf, waitingFor } from '@cdaas/pipeline/narrate.ts';
 import { stepRef } from '@cdaas/pipeline/plan.ts';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { errorAnswers, moment } from '../answers.ts';
@@ -51,7 +51,7 @@ export const deploymentRoutes: FastifyPluginAsyncZod = async (app) => {
     },
     async (request, reply) => {
       const { id, status } = await rollBackDeployment(callerOf(request), request.params);
-      return reply.code(202).send({ id, status: shownStatus(status), phase: status });
+      return reply.code(202).send({ id, accepted: 'rollback', status: shownStatus(status), phase: status });
     },
   );
 
@@ -68,7 +68,7 @@ export const deploymentRoutes: FastifyPluginAsyncZod = async (app) => {
     },
     async (request, reply) => {
       const { id, status } = await approveStep(callerOf(request), request.params);
-      return reply.code(202).send({ id, status: shownStatus(status), phase: status });
+      return reply.code(202).send({ id, accepted: 'approve', status: shownStatus(status), phase: status });
     },
   );
 };
@@ -92,7 +92,7 @@ function viewOf({ id, pipelineId, state, objects, startedAt, completedAt }: Depl
     status: shownStatus(state.status),
     phase: state.status,
     waitingFor: waitingFor(state),
-    error: state.error,
+    error: errorOf(state),
     warnings: state.warnings,
     leftInCluster: state.leftInCluster,
     startedAtIso8601: moment(startedAt),
@@ -133,7 +133,7 @@ function stepView(state: DeploymentRead['state'], index: number): CanaryStep {
     ref: stepRef(state.outline, index),
     status: progress.status,
     dependsOn: before,
-    error: progress.status === 'FAILED' ? state.error : null,
+    error: progress.status === 'FAILED' ? errorOf(state) : null,
     startedAtIso8601: moment(progress.startedAt),
     completedAtIso8601: moment(progress.completedAt),
   };

@@ -95,7 +95,10 @@ export const pipelineRoutes: FastifyPluginAsyncZod<ApiDeps> = async (app, { sett
         response: { 202: CancelAnswer, ...errorAnswers(404, 409) },
       },
     },
-    async (request, reply) => reply.code(202).send(await cancelPipeline(callerOf(request), request.params)),
+    async (request, reply) => {
+      const { id, status } = await cancelPipeline(callerOf(request), request.params);
+      return reply.code(202).send({ id, accepted: 'cancel', status });
+    },
   );
 };
 
