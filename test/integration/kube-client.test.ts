@@ -361,7 +361,6 @@ describe('many requests', () => {
 describe('a cluster that does not answer', () => {
   test('is left alone after five failures, probed with GET /version, and used again', async () => {
     const time = { now: Date.now() };
-    const start = time.now;
     let healthy = false;
     server.answer((_request, response) => {
       if (healthy) json(response, 200, {});
@@ -373,8 +372,6 @@ describe('a cluster that does not answer', () => {
     time.now += 700;
     const refused = await client.request(write);
     assert.match(unreachable(refused, 'breaker.open', false), /does not answer; asking it again in 1 s/);
-    assert.ok(refused.kind === 'unreachable' && refused.since === start);
-    assert.equal(client.failingSince(), start);
     assert.equal(server.seen.length, 5);
 
     time.now += 1000;
@@ -386,7 +383,6 @@ describe('a cluster that does not answer', () => {
     time.now += 5000;
     answered(await client.request(write), 200);
     assert.deepEqual(server.seen.slice(6), ['GET /version', `PATCH ${path}`]);
-    assert.equal(client.failingSince(), undefined);
   });
 
   test('errors that it answers with do not count as failures', async () => {

@@ -48,14 +48,14 @@ describe('verbs', () => {
     });
     const client = clientOf();
     await client.get(ref);
-    await client.create(ref, { a: 1 }, { dryRun: true });
+    await client.create(ref, { a: 1 });
     await client.put(ref, { b: 1 });
     await client.patch(ref, { metadata: { resourceVersion: '5' } });
     await client.apply(ref, { c: 1 }, { fieldManager: 'cdaas', force: true });
     await client.delete(ref, { uid: 'u', resourceVersion: '9', propagationPolicy: 'Orphan' });
     assert.deepEqual(server.seen, [
       `GET ${at}/web`,
-      `POST ${at}?fieldManager=cdaas&dryRun=All`,
+      `POST ${at}?fieldManager=cdaas`,
       `PUT ${at}/web?fieldManager=cdaas`,
       `PATCH ${at}/web?fieldManager=cdaas`,
       `PATCH ${at}/web?fieldManager=cdaas&force=true`,
@@ -126,13 +126,13 @@ describe('verbs', () => {
       }
       if (request.url !== '/apis/split.smi-spec.io/v1alpha2') return json(response, 404, { reason: 'NotFound' });
       const resources = kinds.flatMap((kind) => [
-        { name: `${kind.toLowerCase()}s`, kind, namespaced: true, verbs: ['get', 'list'] },
-        { name: `${kind.toLowerCase()}s/status`, kind, namespaced: true, verbs: ['get'] },
+        { name: `${kind.toLowerCase()}s`, kind, namespaced: true },
+        { name: `${kind.toLowerCase()}s/status`, kind, namespaced: true },
       ]);
       return json(response, 200, { resources });
     });
     const client = clientOf();
-    const found = { kind: 'found', plural: 'trafficsplits', namespaced: true, verbs: ['get', 'list'] };
+    const found = { kind: 'found', plural: 'trafficsplits', namespaced: true };
     assert.deepEqual(await client.findResource(splits.apiVersion, 'TrafficSplit'), found);
     assert.deepEqual(await client.findResource(splits.apiVersion, 'TrafficSplit'), found);
     assert.equal(server.seen.length, 1);

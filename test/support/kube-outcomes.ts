@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { Outcome } from '@cdaas/control-plane/drivers/kube.ts';
+import type { Outcome } from '@cdaas/control-plane/drivers/kube-exchange.ts';
 import { createOutbound, type Outbound, type Resolve } from '@cdaas/control-plane/outbound.ts';
 
 /** The credential of every client in these tests; no outcome may hold it. */

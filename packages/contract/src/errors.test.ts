@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fileErrorCodes } from '@cdaas/pipeline/file/violations.ts';
-import { AppError, ErrorBody, errorCodes, isErrorCode, toErrorBody } from './errors.ts';
+import { AppError, ErrorBody, errorCodes, toErrorBody } from './errors.ts';
 
 test('every code of a deployment file is in the table, as 422, unreadable ones as 400', () => {
   for (const code of fileErrorCodes) {
-    assert.ok(isErrorCode(code), code);
     const { status } = errorCodes[code];
     // A name that is taken is a conflict where it is of a thing that exists; within a file it is one violation of many.
     if (code !== 'name.duplicate') assert.equal(status, code === 'file.syntax' ? 400 : 422, code);
@@ -36,8 +35,4 @@ test('the body of an error holds flat strings and no cause', () => {
   });
   assert.deepEqual(ErrorBody.parse(body), body);
   assert.ok(!JSON.stringify(body).includes('planted'));
-});
-
-test('no inherited word is taken for a code', () => {
-  assert.equal(isErrorCode('constructor'), false);
 });

@@ -64,11 +64,6 @@ export const errorCodes = {
 
 export type ErrorCode = keyof typeof errorCodes;
 
-/** Whether a word is one of the codes; pure code elsewhere produces codes as plain strings. */
-export function isErrorCode(word: string): word is ErrorCode {
-  return Object.hasOwn(errorCodes, word);
-}
-
 /** One thing that is wrong, in the user's words, and where: `path` is a JSON pointer into what was sent. */
 export type Violation = {
   code: ErrorCode;

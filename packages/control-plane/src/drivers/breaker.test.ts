@@ -66,14 +66,3 @@ test('calls that were under way when it opened do not lengthen the delay or end 
   fail(1);
   assert.equal(breaker.admit().kind, 'refuse');
 });
-
-test('it knows since when it has been failing', () => {
-  const { breaker, fail, time } = setUp();
-  assert.equal(breaker.failingSince(), undefined);
-  fail(1);
-  time.now += 500;
-  fail(5);
-  assert.equal(breaker.failingSince(), 1_000_000);
-  breaker.succeeded();
-  assert.equal(breaker.failingSince(), undefined);
-});

@@ -25,8 +25,6 @@ export type Breaker = {
   failed(): void;
   /** The probe failed: open again, for longer. */
   probeFailed(): void;
-  /** When the present run of failures began, as epoch ms; undefined after a success. */
-  failingSince(): number | undefined;
 };
 
 export function createBreaker({
@@ -37,7 +35,6 @@ export function createBreaker({
   random = Math.random,
 }: BreakerOptions = {}): Breaker {
   let failures = 0;
-  let since: number | undefined;
   let state: 'closed' | 'open' | 'probing' = 'closed';
   let delayMs = firstDelayMs;
   let retryAt = 0;
@@ -59,20 +56,16 @@ export function createBreaker({
     succeeded() {
       state = 'closed';
       failures = 0;
-      since = undefined;
       delayMs = firstDelayMs;
     },
     failed() {
       failures += 1;
-      since ??= now();
       // Calls that were under way when it opened add nothing: only the probe's failure lengthens the delay.
       if (state === 'closed' && failures >= threshold) open();
     },
     probeFailed() {
       failures += 1;
-      since ??= now();
       open();
     },
-    failingSince: () => since,
   };
 }

@@ -45,13 +45,13 @@ describe('what a server said', () => {
 });
 
 describe('paths', () => {
-  test('follow group, namespace, name and subresource', () => {
+  test('follow group, namespace and name', () => {
     const cases: [Parameters<typeof resourcePath>[0], string][] = [
       [{ apiVersion: 'v1', plural: 'pods', namespace: 'a' }, '/api/v1/namespaces/a/pods'],
       [{ apiVersion: 'v1', plural: 'namespaces', name: 'a' }, '/api/v1/namespaces/a'],
       [
-        { apiVersion: 'apps/v1', plural: 'replicasets', namespace: 'a', name: 'b', subresource: 'scale' },
-        '/apis/apps/v1/namespaces/a/replicasets/b/scale',
+        { apiVersion: 'apps/v1', plural: 'replicasets', namespace: 'a', name: 'b' },
+        '/apis/apps/v1/namespaces/a/replicasets/b',
       ],
     ];
     for (const [ref, path] of cases) assert.equal(resourcePath(ref), path);

@@ -37,8 +37,6 @@ export type Unreachable = {
   reason: string;
   /** false: the cluster never saw the request. true: whether it acted on it is unknown. */
   sent: boolean;
-  /** Epoch ms of the first failure in the present run of failures. */
-  since?: number;
 };
 
 export type Outcome = Answered | Unreachable;

@@ -62,7 +62,6 @@ export type KubeTransport = {
   request(request: KubeRequest): Promise<Outcome>;
   /** A GET whose answer goes on: settles when it ends ('ended'), fails, or was not a 200. Retries nothing. */
   stream(request: Omit<KubeRequest, 'method' | 'body'>, sink: StreamSink): Promise<Outcome | { kind: 'ended' }>;
-  failingSince(): number | undefined;
   /** Lets requests under way finish; ends watches; refuses what comes later. */
   close(): Promise<void>;
 };
@@ -111,16 +110,17 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
     body: body === undefined ? null : JSON.stringify(body),
   });
 
-  const unreachable = (code: UnreachableCode, reason: string, sent: boolean): Unreachable => {
-    const since = breaker.failingSince();
-    return { kind: 'unreachable', code, reason, sent, ...(since === undefined ? {} : { since }) };
-  };
-  /** Tells the breaker what became of a call, and stamps since when the cluster has been failing. */
+  const unreachable = (code: UnreachableCode, reason: string, sent: boolean): Unreachable => ({
+    kind: 'unreachable',
+    code,
+    reason,
+    sent,
+  });
+  /** Tells the breaker what became of a call. */
   const settled = (outcome: Outcome): Outcome => {
     if (outcome.kind === 'answered') breaker.succeeded();
     else if (isFailure(outcome.code)) breaker.failed();
-    else return outcome;
-    return outcome.kind === 'answered' ? outcome : unreachable(outcome.code, outcome.reason, outcome.sent);
+    return outcome;
   };
   const refusedByBreaker = (retryInMs: number) =>
     unreachable(
@@ -210,7 +210,6 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
   return {
     request,
     stream,
-    failingSince: breaker.failingSince,
     close() {
       // Not pool.close(): it would also wait for connections that nobody waits for any more.
       closing ??= Promise.all([watchPool.destroy(), slots.idle().then(() => pool.destroy())]).then(() => {});

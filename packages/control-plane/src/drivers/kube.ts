@@ -3,10 +3,6 @@ import { isRecord, toObject } from './kube-answer.ts';
 import type { Answered, Outcome } from './kube-exchange.ts';
 import { createKubeTransport, type KubeRequest, type KubeTransport, type TransportOptions } from './kube-transport.ts';
 
-// What callers of a client need for its answers, so that they import one file.
-export { statusMessage, statusReason, toObject } from './kube-answer.ts';
-export type { Answered, Outcome, Unreachable, UnreachableCode } from './kube-exchange.ts';
-
 /*
  * The few verbs of the Kubernetes API that this project uses, on top of kube-transport.ts. Expected outcomes, errors
  * of the API server included, are values: `answered` with its status, or `unreachable`, which says whether the request
@@ -15,20 +11,18 @@ export type { Answered, Outcome, Unreachable, UnreachableCode } from './kube-exc
 
 /** All objects of one resource, in one namespace or (without) in all or none. `plural` as in URLs, e.g. `replicasets`. */
 export type ResourceCollection = { apiVersion: string; plural: string; namespace?: string | undefined };
-export type ResourceRef = ResourceCollection & { name: string; subresource?: string };
+export type ResourceRef = ResourceCollection & { name: string };
 
 export type CallOptions = { signal?: AbortSignal; timeoutMs?: number };
-export type WriteOptions = CallOptions & { fieldManager?: string; dryRun?: boolean };
+export type WriteOptions = CallOptions & { fieldManager?: string };
 export type DeleteOptions = CallOptions & {
   /** Preconditions: another object of that name, or a later state, answers 409. */
   uid?: string;
   resourceVersion?: string;
   propagationPolicy?: 'Orphan' | 'Background' | 'Foreground';
-  gracePeriodSeconds?: number;
 };
 export type ListOptions = CallOptions & {
   labelSelector?: string | undefined;
-  fieldSelector?: string | undefined;
   /** Objects per request, so that no answer grows large. Default 250. */
   pageSize?: number;
   /** A longer list is refused as `answer.tooLarge`. Default 20,000. */
@@ -36,7 +30,7 @@ export type ListOptions = CallOptions & {
 };
 
 export type Listed = { kind: 'listed'; objects: KubernetesObject[]; resourceVersion: string };
-export type FoundResource = { kind: 'found'; plural: string; namespaced: boolean; verbs: string[] };
+export type FoundResource = { kind: 'found'; plural: string; namespaced: boolean };
 
 export type KubeClient = {
   request(request: KubeRequest): Promise<Outcome>;
@@ -65,8 +59,6 @@ export type KubeClient = {
   servedVersions(group: string, options?: CallOptions): Promise<{ kind: 'served'; versions: string[] } | Outcome>;
   /** GET /version. */
   version(options?: CallOptions): Promise<Outcome>;
-  /** Epoch ms since when the cluster has been failing to answer; undefined while it answers. */
-  failingSince(): number | undefined;
   /** Refuses new requests as `client.closed`, lets those under way finish, ends watches. */
   close(): Promise<void>;
 };
@@ -81,14 +73,14 @@ export function createKubeClient(options: TransportOptions): KubeClient {
     method: 'POST' | 'PUT' | 'PATCH',
     path: string,
     body: unknown,
-    { fieldManager = 'cdaas', dryRun, signal, timeoutMs }: WriteOptions = {},
+    { fieldManager = 'cdaas', signal, timeoutMs }: WriteOptions = {},
     contentType = 'application/json',
     query: KubeRequest['query'] = {},
   ): Promise<Outcome> =>
     request({
       method,
       path,
-      query: { fieldManager, dryRun: dryRun ? 'All' : undefined, ...query },
+      query: { fieldManager, ...query },
       body,
       contentType,
       signal,
@@ -109,14 +101,13 @@ export function createKubeClient(options: TransportOptions): KubeClient {
       write('PATCH', resourcePath(ref), object, writeOptions, 'application/apply-patch+yaml', {
         force: force ? true : undefined,
       }),
-    delete: (ref, { uid, resourceVersion, propagationPolicy, gracePeriodSeconds, signal, timeoutMs } = {}) => {
+    delete: (ref, { uid, resourceVersion, propagationPolicy, signal, timeoutMs } = {}) => {
       const preconditions = uid === undefined && resourceVersion === undefined ? undefined : { uid, resourceVersion };
-      const body = { kind: 'DeleteOptions', apiVersion: 'v1', preconditions, propagationPolicy, gracePeriodSeconds };
+      const body = { kind: 'DeleteOptions', apiVersion: 'v1', preconditions, propagationPolicy };
       return request({ method: 'DELETE', path: resourcePath(ref), body, signal, timeoutMs });
     },
     ...discovery,
     version: ({ signal, timeoutMs } = {}) => request({ method: 'GET', path: '/version', signal, timeoutMs }),
-    failingSince: transport.failingSince,
     close: transport.close,
   };
 }
@@ -125,12 +116,11 @@ export function createKubeClient(options: TransportOptions): KubeClient {
  * The URL path of a collection or object. Every part is encoded; '.' and '..' as a name are refused, since a URL would
  * swallow them and address something else.
  */
-export function resourcePath(ref: ResourceCollection & { name?: string; subresource?: string }): string {
+export function resourcePath(ref: ResourceCollection & { name?: string }): string {
   const parts = [ref.apiVersion.includes('/') ? 'apis' : 'api', ...ref.apiVersion.split('/')];
   if (ref.namespace !== undefined) parts.push('namespaces', ref.namespace);
   parts.push(ref.plural);
   if (ref.name !== undefined) parts.push(ref.name);
-  if (ref.subresource !== undefined) parts.push(...ref.subresource.split('/'));
   for (const part of parts) {
     if (part === '' || part === '.' || part === '..')
       throw new TypeError(`'${part}' cannot stand in the path of an object`);
@@ -148,14 +138,14 @@ const maxPages = 1000;
 async function listAll(
   request: KubeTransport['request'],
   collection: ResourceCollection,
-  { labelSelector, fieldSelector, pageSize = 250, maxObjects = 20_000, signal, timeoutMs }: ListOptions,
+  { labelSelector, pageSize = 250, maxObjects = 20_000, signal, timeoutMs }: ListOptions,
 ): Promise<Listed | Outcome> {
   const path = collectionPath(collection);
   let restarted = false;
   let objects: KubernetesObject[] = [];
   let next: string | undefined;
   for (let page = 0; page < maxPages; page += 1) {
-    const query = { labelSelector, fieldSelector, limit: pageSize, continue: next };
+    const query = { labelSelector, limit: pageSize, continue: next };
     const outcome = await request({ method: 'GET', path, query, signal, timeoutMs });
     if (outcome.kind === 'unreachable') return outcome;
     if (outcome.status === 410 && next !== undefined && !restarted) {
@@ -250,8 +240,7 @@ function readResources({ body }: Answered): Map<string, FoundResource> {
   for (const entry of isRecord(body) && Array.isArray(body.resources) ? body.resources : []) {
     if (!isRecord(entry) || typeof entry.name !== 'string' || typeof entry.kind !== 'string') continue;
     if (entry.name.includes('/')) continue;
-    const verbs = Array.isArray(entry.verbs) ? entry.verbs.filter((verb) => typeof verb === 'string') : [];
-    kinds.set(entry.kind, { kind: 'found', plural: entry.name, namespaced: entry.namespaced === true, verbs });
+    kinds.set(entry.kind, { kind: 'found', plural: entry.name, namespaced: entry.namespaced === true });
   }
   return kinds;
 }
