@@ -48,6 +48,19 @@ for (const [what, yaml, at, words] of unreadable) {
   });
 }
 
+test('a file whose line breaks are gone gets a few errors, and the first says why', () => {
+  const file =
+    '# the shop\nversion: v1\napplication: shop\ntargets:\n  qa: {account: east}\nmanifests:\n  - inline: |\n      a: 1\n';
+  for (const text of [file, file.slice(file.indexOf('version'))]) {
+    const parsed = parseDeploymentFile({ yaml: text.replaceAll('\n', '') });
+    assert.ok('violations' in parsed);
+    assert.ok(parsed.violations.length <= 3);
+    assert.match(parsed.violations[0]?.hint ?? '', /curl -d removes line breaks; use --data-binary/);
+  }
+  const broken = parseDeploymentFile({ yaml: '{"application": "shop"' });
+  assert.ok('violations' in broken && broken.violations.every(({ hint }) => hint === undefined));
+});
+
 test('all syntax errors of a text are told at once', () => {
   assert.equal(problemsOf('a: *x\nb: *y\nb: 1').length, 3);
 });

@@ -19,20 +19,36 @@ export type FileText = { yaml: string } | { json: string };
 export function parseDeploymentFile(source: FileText): { file: ParsedFile } | { violations: Violation[] } {
   const budget = createBudget();
   const read = 'yaml' in source ? readOne(source.yaml, budget) : readJson(source.json, budget);
-  if ('problems' in read) return { violations: read.problems.map(toViolation) };
+  const hint = 'yaml' in source && isOneLine(source.yaml) ? lineBreaksHint : undefined;
+  if ('problems' in read) {
+    const told = hint === undefined ? read.problems : read.problems.slice(0, maxOfOneLine);
+    return { violations: told.map((problem, index) => toViolation(problem, index === 0 ? hint : undefined)) };
+  }
   const { value } = read.document;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     const what = value === null ? 'empty' : `a ${Array.isArray(value) ? 'list' : 'single value'}`;
     return {
       violations: [
-        toViolation({
-          path: [],
-          message: `it is ${what}; a deployment file is a mapping (application, targets, manifests, …)`,
-        }),
+        toViolation(
+          {
+            path: [],
+            message: `it is ${what}; a deployment file is a mapping (application, targets, manifests, …)`,
+          },
+          hint,
+        ),
       ],
     };
   }
   return { file: { ...read.document, budget } };
+}
+
+/** YAML whose line breaks are gone is one mistake, however many it looks like; behind a `#` all of it is a comment. */
+const lineBreaksHint = 'all of it stands on one line: curl -d removes line breaks; use --data-binary';
+const maxOfOneLine = 3;
+
+function isOneLine(text: string): boolean {
+  const written = text.trim();
+  return !/[\r\n]/.test(written) && !written.startsWith('{');
 }
 
 function readOne(text: string, budget: Budget): { document: LocatedDocument } | { problems: SourceProblem[] } {
@@ -46,12 +62,13 @@ function readOne(text: string, budget: Budget): { document: LocatedDocument } | 
   return { problems: [position === undefined ? { path: [], message } : { path: [], message, position }] };
 }
 
-function toViolation({ message, path, position }: SourceProblem): Violation {
+function toViolation({ message, path, position }: SourceProblem, hint?: string): Violation {
   const at = position === undefined ? '' : ` (line ${position.line}, column ${position.column})`;
   return {
     code: 'file.syntax',
     message: `The deployment file cannot be read: ${message}${at}`,
     path: toPointer(path),
     ...position,
+    ...(hint === undefined ? {} : { hint }),
   };
 }
