@@ -18,6 +18,20 @@ export function didYouMean(word: string, candidates: Iterable<string>): string |
   return near === undefined ? undefined : `did you mean '${near}'?`;
 }
 
+/**
+ * The candidate that a word is a slip of the pen for, else undefined: one or two letters apart, and not just longer. Stricter
+ * than `didYouMean`, for words that may well be right as they are.
+ */
+export function slipOf(word: string, candidates: Iterable<string>): string | undefined {
+  const all = [...candidates];
+  if (word.length > 64 || all.includes(word)) return undefined;
+  return all.find((candidate) => {
+    if (candidate.length > 64) return false;
+    const allowed = Math.min(2, Math.floor(Math.max(word.length, candidate.length) / 3));
+    return editDistance(word.toLowerCase(), candidate.toLowerCase()) <= allowed;
+  });
+}
+
 function nearest(word: string, candidates: readonly string[]): string | undefined {
   if (word.length === 0 || word.length > 64) return undefined;
   const lower = word.toLowerCase();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { outcome, shopFile, webManifests } from './file-fixtures.ts';
+import { outcome, shopFile, violationsOf, webManifests } from './file-fixtures.ts';
 
 /**
  * The rules about manifests and traffic, as in rules.test.ts. Every rule twice: broken, where its code must appear at its
@@ -148,6 +148,29 @@ const rules: Rule[] = [
     rule: 'there are containers',
     broken: changed(/containers:[\s\S]*?---/, 'containers: []\n---'),
     found: [`manifest.object ${inFile}`],
+  },
+  {
+    rule: 'a container has a name and an image',
+    broken: changed('        - name: web\n          image: registry.example/shop:1', '        - env: []'),
+    found: [`manifest.object ${inFile}`, `manifest.object ${inFile}`],
+  },
+  {
+    rule: 'a field of a container is not misspelt',
+    broken: changed('          image: registry', '          imgae: registry'),
+    found: [`field.unknown ${inFile}`],
+    kept: changed('          image: registry', '          imageFromTheFuture: x\n          image: registry'),
+  },
+  {
+    rule: 'an init container is held to the same',
+    broken: changed(
+      '      containers:',
+      '      initContainers: [{name: init, image: a, comand: [b]}]\n      containers:',
+    ),
+    found: [`field.unknown ${inFile}`],
+    kept: changed(
+      '      containers:',
+      '      initContainers: [{name: init, image: a, command: [b]}]\n      containers:',
+    ),
   },
   {
     rule: 'the hash label is ours',
@@ -452,3 +475,19 @@ for (const { rule, broken, found, kept } of rules) {
     if (kept !== undefined) assert.deepEqual(refusals(kept), []);
   });
 }
+
+test('a root Service that is nearly one of the manifests is asked about, another may be in the cluster', () => {
+  const said = (name: string) => outcome(shopFile(smi({ rootServiceName: name })));
+  assert.deepEqual(said('wbe'), [
+    "WARN trafficManagement[0].smi[0].rootServiceName: Service 'wbe' is not in the manifests; did you mean 'web'?",
+  ]);
+  assert.deepEqual(said('shop'), []);
+  assert.deepEqual(said('web-api'), []);
+});
+
+test('a misspelt field of a container says which was meant', () => {
+  const file = shopFile(changed('          image: registry', '          imgae: registry'));
+  const [violation] = violationsOf(file);
+  assert.match(violation?.message ?? '', /containers\[0\]\.imgae is not a field of a container/);
+  assert.equal(violation?.hint, "did you mean 'image'?");
+});

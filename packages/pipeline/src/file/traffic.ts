@@ -1,3 +1,4 @@
+import { slipOf } from './hints.ts';
 import { isDnsLabel, isDnsSubdomain } from './kubernetes-names.ts';
 import { checkServiceName } from './rules-file.ts';
 import { checkRunObjects } from './run-objects.ts';
@@ -73,6 +74,7 @@ export function checkTraffic(root: View, assembled: Map<string, TargetObjects>, 
     checkConflicts(name, kind, covering, objects?.deployments.length ?? 0, report);
     if (kind !== 'canary' || objects === undefined) continue;
     checkSelectors(covering, objects, report);
+    warnOfSlips(covering, objects, report);
     checkRunObjects(covering, objects);
   }
 }
@@ -207,6 +209,22 @@ function checkConflicts(
       }
       owners.set(key, toWords(view.path));
     }
+  }
+}
+
+/** A root Service may be in the cluster already; one that is nearly a Service of the manifests probably is that one. */
+function warnOfSlips(covering: TrafficEntry[], { deployments, others }: TargetObjects, report: Report): void {
+  const namespace = deployments[0]?.object.metadata.namespace;
+  const services = others.flatMap(({ object: { apiVersion, kind, metadata } }) =>
+    kind === 'Service' && apiVersion === 'v1' && metadata.namespace === namespace ? [metadata.name] : [],
+  );
+  for (const { kind, view } of covering) {
+    const root = at(view, 'rootServiceName');
+    const name = kind === 'smi' ? text(root) : undefined;
+    const meant = name === undefined ? undefined : slipOf(name, services);
+    if (name === undefined || meant === undefined) continue;
+    const words = `${toWords(root.path)}: Service '${shorten(name)}' is not in the manifests; did you mean '${shorten(meant)}'?`;
+    report.warning(root.path, words);
   }
 }
 

@@ -1,6 +1,6 @@
 import type { KubernetesObject } from '../kubernetes.ts';
 import { hashKey } from '../marks.ts';
-import { didYouMean } from './hints.ts';
+import { didYouMean, slipOf } from './hints.ts';
 import { checkTexts, type Refuse } from './manifest-object.ts';
 import { at, entries, exists, isMapping, items, type View } from './view.ts';
 import { toWords } from './words.ts';
@@ -42,6 +42,7 @@ export function checkWorkload(deployment: KubernetesObject, refuse: Refuse, warn
   checkTexts(at(template, 'metadata', 'annotations'), at(template, 'metadata', 'annotations').path, refuse);
   checkSelector(at(spec, 'selector', 'matchLabels'), labels, refuse);
   checkContainers(at(template, 'spec', 'containers'), refuse);
+  for (const container of items(at(template, 'spec', 'initContainers'))) checkContainer(container, refuse);
   if (at(spec, 'paused').value === true) warn('spec.paused is ignored');
 }
 
@@ -118,9 +119,50 @@ function checkSelector(selector: View, labels: View, refuse: Refuse): void {
 function checkContainers(containers: View, refuse: Refuse): void {
   if (items(containers).length === 0)
     return refuse('manifest.object', containers.path, 'spec.template.spec.containers is missing or empty');
-  for (const container of items(containers)) {
-    const { value: name } = at(container, 'name');
-    if (typeof name !== 'string' || name === '') refuse('manifest.object', container.path, 'a container has no name');
+  for (const container of items(containers)) checkContainer(container, refuse);
+}
+
+/** Fields of a Container (core/v1, Kubernetes 1.35). Others pass, for versions to come, unless they are nearly one of these. */
+const containerFields = [
+  'args',
+  'command',
+  'env',
+  'envFrom',
+  'image',
+  'imagePullPolicy',
+  'lifecycle',
+  'livenessProbe',
+  'name',
+  'ports',
+  'readinessProbe',
+  'resizePolicy',
+  'resources',
+  'restartPolicy',
+  'restartPolicyRules',
+  'securityContext',
+  'startupProbe',
+  'stdin',
+  'stdinOnce',
+  'terminationMessagePath',
+  'terminationMessagePolicy',
+  'tty',
+  'volumeDevices',
+  'volumeMounts',
+  'workingDir',
+];
+
+function checkContainer(container: View, refuse: Refuse): void {
+  const misspelt = new Set<string>();
+  for (const [key, { path }] of entries(container)) {
+    const meant = containerFields.includes(key) ? undefined : slipOf(key, containerFields);
+    if (meant === undefined) continue;
+    misspelt.add(meant);
+    refuse('field.unknown', path, `${toWords(path)} is not a field of a container`, `did you mean '${meant}'?`);
+  }
+  for (const field of ['name', 'image']) {
+    const { value } = at(container, field);
+    if (misspelt.has(field) || (typeof value === 'string' && value !== '')) continue;
+    refuse('manifest.object', container.path, `a container has no ${field}`);
   }
 }
 
