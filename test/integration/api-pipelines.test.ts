@@ -363,6 +363,38 @@ test('only the step that waits for approval can be approved, and the wish is new
   assert.ok(api.wakes.filter((wake) => wake === `deployment ${id}`).length >= 2);
 });
 
+test('a step is approved once, by one of several people who do it at the same moment', async () => {
+  const tenant = await tenantWithCluster('approve-once');
+  const pipelineId = pipelineIdOf(await start(tenant));
+  const id = await deploymentIdOf(tenant, pipelineId);
+  await moveDeployment(tenant, id, awaitingApproval());
+  const approve = () => api.call(tenant.deployer, 'POST', `/deployments/${id}/steps/canary-step-2/approve`);
+  const answers = await Promise.all([approve(), approve(), approve()]);
+  assert.deepEqual(answers.map(({ status }) => status).sort(), [202, 409, 409]);
+  const refused = answers.find(({ status }) => status === 409);
+  assert.deepEqual(refused && codesOf(refused), ['step.state']);
+  assert.equal((await eventsOf(tenant, pipelineId)).filter(({ type }) => type === 'approved').length, 1);
+});
+
+test('an approval that the row has moved past meanwhile is refused', async () => {
+  const tenant = await tenantWithCluster('approve-late');
+  const id = await deploymentIdOf(tenant, pipelineIdOf(await start(tenant)));
+  const approve = () => api.call(tenant.deployer, 'POST', `/deployments/${id}/steps/canary-step-2/approve`);
+  await moveDeployment(tenant, id, awaitingApproval());
+  const setStatus = (status: string) =>
+    scoped(api.worker, tenant, (tx) => tx.deployment.update({ where: { id }, data: { status }, select: { id: true } }));
+  // The state as it was read, the row as it is when the event is to be appended.
+  for (const [status, code] of [
+    ['ROLLING_BACK', 'step.state'],
+    ['FINISHING', 'deployment.finishing'],
+  ] as const) {
+    await setStatus(status);
+    const late = await approve();
+    assert.equal(late.status, 409);
+    assert.deepEqual(codesOf(late), [code]);
+  }
+});
+
 test('a roll back is taken until the point of no return, then refused with the reason', async () => {
   const tenant = await tenantWithCluster('rollback');
   const pipelineId = pipelineIdOf(await start(tenant));
@@ -372,6 +404,9 @@ test('a roll back is taken until the point of no return, then refused with the r
   assert.equal(accepted.status, 202);
   assert.equal((accepted.json as { accepted: string }).accepted, 'rollback');
   assert.equal((await eventsOf(tenant, pipelineId)).at(-1)?.type, 'rollBackRequested');
+  assert.equal((await rollBack()).status, 202);
+  const asked = (await eventsOf(tenant, pipelineId)).filter(({ type }) => type === 'rollBackRequested');
+  assert.equal(asked.length, 1, 'asking again changes nothing');
 
   await moveDeployment(tenant, id, { ...pastReturn(), status: 'FINISHING' });
   const late = await rollBack();

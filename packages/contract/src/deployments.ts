@@ -1,20 +1,10 @@
+import { deploymentStatuses } from '@cdaas/pipeline/deployment-state.ts';
 import { z } from 'zod';
 import { StepStatus } from './pipelines.ts';
 import { text } from './text.ts';
 
 /** What a deployment is at beneath the statuses that clients in use know. */
-export const DeploymentPhase = z.enum([
-  'NOT_STARTED',
-  'WAITING',
-  'RUNNING',
-  'PAUSED',
-  'AWAITING_APPROVAL',
-  'FINISHING',
-  'ROLLING_BACK',
-  'SUCCEEDED',
-  'FAILED',
-  'CANCELLED',
-]);
+export const DeploymentPhase = z.enum(deploymentStatuses);
 export type DeploymentPhase = z.infer<typeof DeploymentPhase>;
 
 export const DeploymentParams = z.object({ id: text(200) });

@@ -3,6 +3,7 @@ import { canApprove, canRollBack } from '@cdaas/pipeline/deployment-machine.ts';
 import {
   type DeploymentState,
   type DeploymentStatus,
+  deploymentStatuses,
   finalDeploymentStatuses,
   isFinal,
   readDeploymentState,
@@ -53,6 +54,7 @@ export async function getDeployment(ctx: Context, { id }: { id: string }): Promi
 
 /** Statuses that a deployment never leaves by a person's wish. */
 const pastReturn: DeploymentStatus[] = ['FINISHING', ...finalDeploymentStatuses];
+const notAwaiting = deploymentStatuses.filter((status) => status !== 'AWAITING_APPROVAL');
 
 /**
  * Asks for the previous version back. Asking again while it rolls back changes nothing.
@@ -69,7 +71,10 @@ export async function rollBackDeployment(
   if (state.status === 'ROLLING_BACK') return { id, status: state.status };
   if (!canRollBack(state)) throw finishingError();
   const message = `${ctx.actor.name} asked for the previous version back`;
-  await tell(ctx, id, { type: 'rollBackRequested', data: { by: ctx.actor.name }, message }, pastReturn);
+  const news = { type: 'rollBackRequested', data: { by: ctx.actor.name }, message, unlessStatus: pastReturn };
+  const refused = await tell(ctx, id, news);
+  // Asked for before, by whomever: it comes.
+  if (refused !== null && refused.reason !== 'repeated') throw refusedNews(refused);
   return { id, status: state.status };
 }
 
@@ -92,35 +97,46 @@ export async function approveStep(
     });
   }
   if (isFinal(state.status)) throw finalError(state.status);
+  const status = state.steps[index]?.status ?? 'NOT_STARTED';
   if (!canApprove(state) || currentInstruction(state).step !== index) {
-    const status = state.steps[index]?.status ?? 'NOT_STARTED';
-    throw new AppError('step.state', `Step ${ref} does not wait for approval: it is ${status}.`, {
-      hint: `The deployment is ${state.status}.`,
-    });
+    throw stepError(`Step ${ref} does not wait for approval: it is ${status}.`, state.status);
   }
   const message = `${ctx.actor.name} approved ${ref}`;
-  await tell(ctx, id, { type: 'approved', data: { ref, by: ctx.actor.name }, message }, pastReturn);
-  return { id, status: state.status };
+  const news = { type: 'approved', data: { ref, by: ctx.actor.name }, message, unlessStatus: notAwaiting };
+  const refused = await tell(ctx, id, news);
+  if (refused === null) return { id, status: state.status };
+  if (refused.reason === 'repeated') throw stepError(`Step ${ref} was approved already.`, refused.status);
+  if (refused.reason === 'status' && !pastReturn.includes(refused.status as DeploymentStatus)) {
+    throw stepError(`Step ${ref} does not wait for approval any more.`, refused.status);
+  }
+  throw refusedNews(refused);
 }
 
-/** Appends what a person wants and wakes whoever drives the deployment; deciding is theirs. */
+type Refused = Extract<NewsResult, { appended: false }>;
+
+/**
+ * Appends what a person wants, once, and wakes whoever drives the deployment; deciding is theirs. Answers why it was not
+ * taken, where the row moved between the look and the append.
+ */
 async function tell(
   ctx: Context,
   deploymentId: string,
-  news: { type: 'approved' | 'rollBackRequested'; data: Record<string, string>; message: string },
-  unlessStatus: DeploymentStatus[],
-): Promise<void> {
-  const [result] = await appendNews(ctx.db, ctx.scope, [{ deploymentId, unlessStatus, ...news }]);
-  if (result === undefined || !result.appended) throw refusedNews(result);
+  news: { type: string; data: Record<string, string>; message: string; unlessStatus: DeploymentStatus[] },
+): Promise<Refused | null> {
+  const [result] = await appendNews(ctx.db, ctx.scope, [{ deploymentId, once: true, ...news }]);
+  if (result === undefined) throw new Error('append_news did not answer');
+  if (!result.appended) return result;
   await ctx.queue.enqueueWake('deployment', deploymentId, result.owner);
+  return null;
 }
 
-/** Why news was not taken, when the row moved between the look and the append. */
-function refusedNews(result: NewsResult | undefined): AppError {
-  if (result === undefined || result.appended || result.reason === 'missing') {
-    return new AppError('not.found', 'There is no such deployment.');
-  }
-  return result.status === 'FINISHING' ? finishingError() : finalError(result.status ?? 'final');
+function refusedNews({ reason, status }: Refused): AppError {
+  if (reason === 'missing') return new AppError('not.found', 'There is no such deployment.');
+  return status === 'FINISHING' ? finishingError() : finalError(status ?? 'final');
+}
+
+function stepError(message: string, status: string | null): AppError {
+  return new AppError('step.state', message, { hint: `The deployment is ${status}.` });
 }
 
 function finalError(status: string): AppError {

@@ -6,17 +6,19 @@ import type { DeploymentPlan, SmiRoute, StrategyStep } from './plan.ts';
  * JSON and holds no secret: manifests stay in the encrypted plan, and effects name objects by slot.
  */
 
-export type DeploymentStatus =
-  | 'NOT_STARTED'
-  | 'WAITING'
-  | 'RUNNING'
-  | 'PAUSED'
-  | 'AWAITING_APPROVAL'
-  | 'FINISHING'
-  | 'ROLLING_BACK'
-  | 'SUCCEEDED'
-  | 'FAILED'
-  | 'CANCELLED';
+export const deploymentStatuses = [
+  'NOT_STARTED',
+  'WAITING',
+  'RUNNING',
+  'PAUSED',
+  'AWAITING_APPROVAL',
+  'FINISHING',
+  'ROLLING_BACK',
+  'SUCCEEDED',
+  'FAILED',
+  'CANCELLED',
+] as const;
+export type DeploymentStatus = (typeof deploymentStatuses)[number];
 
 export const finalDeploymentStatuses = ['SUCCEEDED', 'FAILED', 'CANCELLED'] as const satisfies DeploymentStatus[];
 export type FinalStatus = (typeof finalDeploymentStatuses)[number];
