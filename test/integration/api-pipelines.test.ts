@@ -434,7 +434,9 @@ test('a cancel is taken once, changes nothing again, and is refused when nothing
   assert.equal(events.at(-1)?.deploymentId, null);
   assert.ok(api.wakes.includes(`pipeline ${pipelineId}`));
 
-  // The worker has folded it; from now on asking again adds nothing.
+  // Asking again adds nothing, neither before the worker has folded it nor after.
+  assert.equal((await cancel()).status, 202);
+  assert.equal((await eventsOf(tenant, pipelineId)).length, events.length);
   const { state } = await scoped(api.worker, tenant, (tx) =>
     tx.pipeline.findUniqueOrThrow({ where: { id: pipelineId } }),
   );

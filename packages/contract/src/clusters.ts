@@ -61,6 +61,11 @@ export const ClusterView = z
     namespaces: z.array(z.string()).optional(),
     clusterScopedKinds: z.array(z.string()).optional(),
     meshConfirmation: MeshConfirmation.optional(),
+    trafficSplitVersion: z
+      .string()
+      .nullable()
+      .optional()
+      .describe('API version of the TrafficSplits that it served at registration; null: none.'),
     createdAtIso8601: z.string().optional(),
   })
   .meta({ id: 'Cluster' });

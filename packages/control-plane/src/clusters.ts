@@ -18,6 +18,8 @@ export type RegisteredCluster = {
   namespaces: string[];
   clusterScopedKinds: string[];
   meshConfirmation: string;
+  /** API version of the TrafficSplits that it served when it was registered. */
+  splitVersion: string | null;
   createdAt: Date;
 };
 
@@ -28,6 +30,7 @@ const visible = {
   namespaces: true,
   clusterScopedKinds: true,
   meshConfirmation: true,
+  splitVersion: true,
   createdAt: true,
 } as const;
 

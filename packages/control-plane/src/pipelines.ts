@@ -196,10 +196,12 @@ export async function cancelPipeline(
 
   const news = { type: 'cancelRequested', data: { by: ctx.actor.name }, message: `${ctx.actor.name} cancelled` };
   const [result] = await appendNews(ctx.db, ctx.scope, [
-    { pipelineId: id, unlessStatus: [...finalPipelineStatuses], ...news },
+    { pipelineId: id, unlessStatus: [...finalPipelineStatuses], once: true, ...news },
   ]);
-  if (result === undefined || !result.appended) {
-    if (result === undefined || result.reason === 'missing') throw noPipeline(id);
+  if (result === undefined) throw new Error('append_news did not answer');
+  if (!result.appended) {
+    if (result.reason === 'repeated') return { id, status: shown };
+    if (result.reason === 'missing') throw noPipeline(id);
     throw endedError(result.status ?? 'final');
   }
   await ctx.queue.enqueueWake('pipeline', id, result.owner);
@@ -210,7 +212,7 @@ function endedError(status: string): AppError {
   return new AppError('deployment.final', `The pipeline has ended: ${status}.`);
 }
 
-/** Tells two configs apart; approvals are bound to it. */
+/** Tells two configs apart: stored with the pipeline, so that approvals can be bound to what was started (design.md). */
 export function digestOf(config: unknown): string {
   return createHash('sha256').update(JSON.stringify(config)).digest('hex');
 }

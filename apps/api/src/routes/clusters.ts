@@ -99,6 +99,7 @@ function viewOf(ctx: CallerContext, cluster: RegisteredCluster): ClusterView {
     namespaces,
     clusterScopedKinds,
     meshConfirmation: MeshConfirmation.parse(cluster.meshConfirmation),
+    trafficSplitVersion: cluster.splitVersion,
     createdAtIso8601: moment(cluster.createdAt),
   };
 }
