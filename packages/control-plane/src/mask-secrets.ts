@@ -1,3 +1,4 @@
+import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import { parseAllDocuments, stringify } from 'yaml';
 
 /** What stands for a value that must not be shown. */
@@ -63,8 +64,4 @@ function maskObject(value: unknown): unknown {
     hidden.metadata = { ...value.metadata, annotations };
   }
   return hidden;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

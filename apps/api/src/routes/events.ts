@@ -3,6 +3,7 @@ import { EventPage, EventsHeaders, EventsQuery, type EventView } from '@cdaas/co
 import { PipelineParams } from '@cdaas/contract/pipelines.ts';
 import { followEvents, readEvents, type StoredEvent } from '@cdaas/control-plane/events.ts';
 import { resolvePrincipal } from '@cdaas/control-plane/principals.ts';
+import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
@@ -109,8 +110,4 @@ function frameOf(event: StoredEvent): string {
 
 function viewOf({ number, type, at, deploymentId, message, data }: StoredEvent): EventView {
   return { number, type, at: moment(at), deploymentId, message, data: isRecord(data) ? data : {} };
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,5 +1,6 @@
 import { evaluate } from '@cdaas/pipeline/conditions.ts';
 import type { DeploymentEvent, DeploymentState, Effect, Slot, WriteEffect } from '@cdaas/pipeline/deployment-state.ts';
+import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { KubernetesObject, ObjectRef } from '@cdaas/pipeline/kubernetes.ts';
 import { deploymentKey, fieldManager, instanceKey } from '@cdaas/pipeline/marks.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
@@ -7,7 +8,7 @@ import { type Surroundings, survey } from '@cdaas/pipeline/preflight.ts';
 import { slotOfObject } from '@cdaas/pipeline/programme.ts';
 import { type ClusterWrite, factsOf, fenceVersion, refOf, renderWrite } from '@cdaas/pipeline/render.ts';
 import type { KubeClient, ResourceRef } from './kube.ts';
-import { isRecord, statusMessage, statusReason, toObject } from './kube-answer.ts';
+import { statusMessage, statusReason, toObject } from './kube-answer.ts';
 import type { Answered, Outcome } from './kube-exchange.ts';
 import { redactSecrets } from './redact.ts';
 import { isOfMesh, readSurroundings, viewFor } from './surroundings.ts';

@@ -1,11 +1,8 @@
 import { shownText } from '@cdaas/contract/text.ts';
+import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 
 /* Reading what an API server answered. It may be hostile: nothing is believed to have its documented shape. */
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
 
 /**
  * An answer's body as an object, or undefined if it lacks the shape that KubernetesObject promises. Drops

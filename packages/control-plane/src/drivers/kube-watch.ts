@@ -1,6 +1,7 @@
+import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { type KubeClient, type ResourceCollection, resourcePath } from './kube.ts';
-import { isRecord, statusMessage, toObject } from './kube-answer.ts';
+import { statusMessage, toObject } from './kube-answer.ts';
 import type { Outcome } from './kube-exchange.ts';
 
 /*

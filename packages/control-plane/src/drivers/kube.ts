@@ -1,5 +1,6 @@
+import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
-import { isRecord, toObject } from './kube-answer.ts';
+import { toObject } from './kube-answer.ts';
 import type { Answered, Outcome } from './kube-exchange.ts';
 import { createKubeTransport, type KubeRequest, type KubeTransport, type TransportOptions } from './kube-transport.ts';
 

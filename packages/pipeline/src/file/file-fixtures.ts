@@ -1,6 +1,6 @@
+import { isRecord } from '../is-record.ts';
 import { parseDeploymentFile } from './parse.ts';
 import { type ResolvedFile, resolveDeploymentFile } from './resolve.ts';
-import { isMapping } from './view.ts';
 import type { Violation } from './violations.ts';
 
 /** For tests: a Deployment `web` with three pods, and its Service. */
@@ -50,8 +50,8 @@ export function shopFile(patch: Record<string, unknown> = {}): unknown {
 }
 
 function merge(base: unknown, patch: unknown): unknown {
-  if (!isMapping(patch)) return patch;
-  const merged = new Map<string, unknown>(isMapping(base) ? Object.entries(base) : []);
+  if (!isRecord(patch)) return patch;
+  const merged = new Map<string, unknown>(isRecord(base) ? Object.entries(base) : []);
   for (const [key, value] of Object.entries(patch)) {
     if (value === undefined) merged.delete(key);
     else merged.set(key, merge(merged.get(key), value));

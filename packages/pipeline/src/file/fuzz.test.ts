@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { isRecord } from '../is-record.ts';
 import { check, shopFile, violationsOf, webManifests } from './file-fixtures.ts';
-import { isMapping } from './view.ts';
 import { fileErrorCodes } from './violations.ts';
 
 /** Whatever comes, the answer is plans or violations with known codes, and it comes soon. */
@@ -144,7 +144,7 @@ test('the file that the fuzzing starts from is valid and uses every block', () =
 function pathsOf(value: unknown): (string | number)[][] {
   if (Array.isArray(value))
     return [[], ...value.flatMap((item, index) => pathsOf(item).map((path) => [index, ...path]))];
-  if (isMapping(value))
+  if (isRecord(value))
     return [[], ...Object.entries(value).flatMap(([key, field]) => pathsOf(field).map((path) => [key, ...path]))];
   return [[]];
 }
@@ -152,7 +152,7 @@ function pathsOf(value: unknown): (string | number)[][] {
 function replaced(value: unknown, [key, ...rest]: (string | number)[], by: unknown): unknown {
   if (key === undefined) return by;
   if (Array.isArray(value)) return value.map((item, index) => (index === key ? replaced(item, rest, by) : item));
-  return isMapping(value) ? { ...value, [key]: replaced(value[key], rest, by) } : value;
+  return isRecord(value) ? { ...value, [key]: replaced(value[key], rest, by) } : value;
 }
 
 test('any value in any place of a whole file is answered', () => {

@@ -1,8 +1,9 @@
+import { isRecord } from '../is-record.ts';
 import type { KubernetesObject } from '../kubernetes.ts';
 import { kindProblem } from './kinds.ts';
 import { groupOf, isApiVersion, isDnsLabel, isDnsSubdomain, isKind, isPathSegment } from './kubernetes-names.ts';
 import type { Path } from './source.ts';
-import { at, entries, exists, isMapping, type View } from './view.ts';
+import { at, entries, exists, type View } from './view.ts';
 import type { FileErrorCode } from './violations.ts';
 import { toWords } from './words.ts';
 
@@ -11,8 +12,7 @@ export type Refuse = (code: FileErrorCode, field: Path, message: string, hint?: 
 
 /** What holds for every object: apiVersion, kind, name, and labels and annotations that are texts. */
 export function checkObject(view: View, refuse: Refuse): void {
-  if (!isMapping(view.value))
-    return refuse('manifest.object', [], 'not a valid Kubernetes object: it is not a mapping');
+  if (!isRecord(view.value)) return refuse('manifest.object', [], 'not a valid Kubernetes object: it is not a mapping');
   const apiVersion = checkWord(view, 'apiVersion', isApiVersion, refuse);
   const kind = checkWord(view, 'kind', isKind, refuse);
   const problem = apiVersion === undefined || kind === undefined ? undefined : kindProblem(groupOf(apiVersion), kind);
@@ -32,7 +32,7 @@ function checkWord(view: View, key: string, isValid: (word: string) => boolean, 
 }
 
 function checkMetadata(metadata: View, kind: string | undefined, refuse: Refuse): void {
-  if (!isMapping(metadata.value))
+  if (!isRecord(metadata.value))
     return refuse('manifest.object', ['metadata'], 'not a valid Kubernetes object: metadata.name is missing');
   const { value: name } = at(metadata, 'name');
   if (typeof name !== 'string' || name === '') {
@@ -62,7 +62,7 @@ function nameRule(kind: string | undefined): (name: string) => boolean {
 /** Labels and annotations are texts; `version: 1.0` without quotes is a number. */
 export function checkTexts(view: View, field: Path, refuse: Refuse): void {
   if (view.value === undefined || view.value === null) return;
-  if (!isMapping(view.value)) return refuse('manifest.object', field, `${toWords(field)} must be a mapping`);
+  if (!isRecord(view.value)) return refuse('manifest.object', field, `${toWords(field)} must be a mapping`);
   for (const [key, entry] of entries(view)) {
     if (typeof entry.value !== 'string' && entry.value !== null) {
       refuse('manifest.object', [...field, key], `${toWords([...field, key])} must be a text`, 'put it in quotes');

@@ -1,9 +1,10 @@
+import { isRecord } from '../is-record.ts';
 import type { KubernetesObject } from '../kubernetes.ts';
 import { didYouMean } from './hints.ts';
 import { groupOf } from './kubernetes-names.ts';
 import { checkObject, type Refuse, withoutServerFields } from './manifest-object.ts';
 import { type Budget, type LocatedDocument, locate, type Path, type Position } from './source.ts';
-import { at, exists, isMapping, items, keys, text, type View } from './view.ts';
+import { at, exists, items, keys, text, type View } from './view.ts';
 import type { Report } from './violations.ts';
 import { shorten, toWords } from './words.ts';
 import { checkWorkload } from './workload.ts';
@@ -50,7 +51,7 @@ function isReadable(entry: View): boolean {
 }
 
 function readEntry(budget: Budget, root: View, entry: View, report: Report): ManifestObject[] {
-  if (!isMapping(entry.value)) return [];
+  if (!isRecord(entry.value)) return [];
   const path = at(entry, 'path');
   const inline = at(entry, 'inline');
   if (exists(path) === exists(inline)) {

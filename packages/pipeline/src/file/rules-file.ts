@@ -1,8 +1,9 @@
+import { isRecord } from '../is-record.ts';
 import { secondsOf } from './durations.ts';
 import { didYouMean } from './hints.ts';
 import { isServiceName } from './kubernetes-names.ts';
 import { knownKeys } from './schema-violations.ts';
-import { at, entries, exists, isMapping, items, keys, text, type View } from './view.ts';
+import { at, entries, exists, items, keys, text, type View } from './view.ts';
 import type { Report } from './violations.ts';
 import { shorten, toWords } from './words.ts';
 
@@ -53,7 +54,7 @@ function checkQueries(queries: View, report: Report): void {
     report,
   );
   for (const query of items(queries)) {
-    if (!isMapping(query.value)) continue;
+    if (!isRecord(query.value)) continue;
     const where = toWords(query.path);
     const upper = at(query, 'upperLimit').value;
     const lower = at(query, 'lowerLimit').value;

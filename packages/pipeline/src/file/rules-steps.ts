@@ -1,8 +1,9 @@
+import { isRecord } from '../is-record.ts';
 import { maxWaitSeconds, secondsOf } from './durations.ts';
 import { didYouMean } from './hints.ts';
 import { isNone, stepKinds } from './schema-strategies.ts';
 import { constraintStepLists, type StepListPlace, strategyStepLists } from './step-lists.ts';
-import { at, entries, exists, isMapping, items, keys, text, type View } from './view.ts';
+import { at, entries, exists, items, keys, text, type View } from './view.ts';
 import type { Report } from './violations.ts';
 import { shorten, toWords } from './words.ts';
 
@@ -18,7 +19,7 @@ export function checkSteps(root: View, report: Report): void {
 }
 
 function checkStrategy(name: string, strategy: View, report: Report): void {
-  if (!isMapping(strategy.value)) return;
+  if (!isRecord(strategy.value)) return;
   const canary = at(strategy, 'canary');
   const blueGreen = at(strategy, 'blueGreen');
   const misspelt = keys(strategy).some((key) => didYouMean(key, ['canary', 'blueGreen']) !== undefined);
@@ -64,7 +65,7 @@ function checkStrategy(name: string, strategy: View, report: Report): void {
 
 function checkStepList(root: View, place: StepListPlace, list: View, report: Report): void {
   for (const step of items(list)) {
-    if (!isMapping(step.value)) continue;
+    if (!isRecord(step.value)) continue;
     const written = keys(step);
     const known = written.filter((key) => (stepKinds as string[]).includes(key));
     if (written.length === 0 || known.length > 1) {
@@ -75,7 +76,7 @@ function checkStepList(root: View, place: StepListPlace, list: View, report: Rep
         `${toWords(step.path)} must be exactly one of ${stepKinds.join(', ')}, not ${got}`,
       );
     }
-    if (isMapping(at(step, 'pause').value)) checkPause(at(step, 'pause'), report);
+    if (isRecord(at(step, 'pause').value)) checkPause(at(step, 'pause'), report);
     checkRunWebhook(root, at(step, 'runWebhook'), report);
     checkAnalysis(root, place, at(step, 'analysis'), report);
     checkExposure(at(step, 'exposeServices'), report);
@@ -136,7 +137,7 @@ function checkRunWebhook(root: View, step: View, report: Report): void {
 }
 
 function checkAnalysis(root: View, place: StepListPlace, step: View, report: Report): void {
-  if (!isMapping(step.value)) return;
+  if (!isRecord(step.value)) return;
   const where = toWords(step.path);
   const { path: unitPath } = at(step, 'unit');
   if (exists(at(step, 'unit')) && exists(at(step, 'units'))) {

@@ -1,8 +1,9 @@
+import { isRecord } from '../is-record.ts';
 import { didYouMean } from './hints.ts';
 import { isDnsLabel } from './kubernetes-names.ts';
 import { checkTargetNames } from './rules-file.ts';
 import { unfitForName } from './schema-fields.ts';
-import { at, entries, exists, isMapping, items, text, type View } from './view.ts';
+import { at, entries, exists, items, text, type View } from './view.ts';
 import type { Report } from './violations.ts';
 import { shorten, toWords } from './words.ts';
 
@@ -10,7 +11,7 @@ import { shorten, toWords } from './words.ts';
 export function checkTargets(root: View, accountOverride: string | undefined, report: Report): void {
   const strategies = entries(at(root, 'strategies')).map(([name]) => name);
   for (const [name, target] of entries(at(root, 'targets'))) {
-    if (!isMapping(target.value)) continue;
+    if (!isRecord(target.value)) continue;
     if (name.trim() === '' || name.length > 253 || unfitForName.test(name)) {
       report.violation('field.range', target.path, 'the name of a target must have 1 to 253 characters, on one line', {
         onKey: true,

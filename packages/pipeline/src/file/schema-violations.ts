@@ -1,10 +1,11 @@
 import { z } from 'zod';
+import { isRecord } from '../is-record.ts';
 import { didYouMean, typeHint } from './hints.ts';
 import { type DeploymentFile, deploymentFile } from './schema.ts';
 import type { CheckParams } from './schema-fields.ts';
 import { stepKinds } from './schema-strategies.ts';
 import type { Path } from './source.ts';
-import { at, exists, isMapping, keys, type View } from './view.ts';
+import { at, exists, keys, type View } from './view.ts';
 import type { Report } from './violations.ts';
 import { shorten, toWords } from './words.ts';
 
@@ -120,7 +121,7 @@ export function knownKeys(path: Path): string[] {
     else return [];
   }
   schema = unwrap(schema);
-  return schema instanceof z.ZodObject && isMapping(schema.shape) ? Object.keys(schema.shape) : [];
+  return schema instanceof z.ZodObject && isRecord(schema.shape) ? Object.keys(schema.shape) : [];
 }
 
 /** What an optional or preprocessed field holds. */

@@ -1,7 +1,8 @@
+import { isRecord } from '../is-record.ts';
 import type { KubernetesObject } from '../kubernetes.ts';
 import { groupOf } from './kubernetes-names.ts';
 import type { ManifestEntry, ManifestObject } from './manifests.ts';
-import { at, entries, exists, isMapping, text, type View } from './view.ts';
+import { at, entries, exists, text, type View } from './view.ts';
 import type { Report } from './violations.ts';
 import { shorten } from './words.ts';
 
@@ -26,7 +27,7 @@ export function assembleTargets(root: View, manifests: ManifestEntry[], report: 
     const deployments = placed.filter(({ object }) => isDeployment(object));
     const others = placed.filter(({ object }) => !isDeployment(object));
     others.sort((a, b) => applyRank(a.object) - applyRank(b.object));
-    if (deployments.length > 0 && isMapping(target.value) && !exists(at(target, 'strategy'))) {
+    if (deployments.length > 0 && isRecord(target.value) && !exists(at(target, 'strategy'))) {
       const { path } = at(target, 'strategy');
       report.violation('strategy.missing', path, `target '${shorten(name)}' gets a Deployment and needs a strategy`);
     }

@@ -1,9 +1,10 @@
+import { isRecord } from '../is-record.ts';
 import { slipOf } from './hints.ts';
 import { isDnsLabel, isDnsSubdomain } from './kubernetes-names.ts';
 import { checkServiceName } from './rules-file.ts';
 import { checkRunObjects } from './run-objects.ts';
 import type { TargetObjects } from './target-objects.ts';
-import { at, entries, exists, isMapping, items, text, type View } from './view.ts';
+import { at, entries, exists, items, text, type View } from './view.ts';
 import type { Report } from './violations.ts';
 import { shorten, toWords } from './words.ts';
 import { selectorMatches } from './workload.ts';
@@ -246,7 +247,7 @@ function checkSelectors(covering: TrafficEntry[], { deployments, others }: Targe
       );
       if (service === undefined || found === undefined) continue;
       const { spec } = found.object;
-      if (isMapping(spec) && selectorMatches(spec.selector, labels)) continue;
+      if (isRecord(spec) && selectorMatches(spec.selector, labels)) continue;
       report.violation(
         'traffic.conflict',
         at(view, field).path,

@@ -1,3 +1,4 @@
+import { isRecord } from '../is-record.ts';
 import { groupOf } from './kubernetes-names.ts';
 import { isUrl } from './manifests.ts';
 import type { Path } from './source.ts';
@@ -5,7 +6,7 @@ import { constraintStepLists, stepsOf, strategyStepLists } from './step-lists.ts
 import type { TargetObjects } from './target-objects.ts';
 import { templateTexts, usesSecret } from './templates.ts';
 import { strategyKind, trafficOf } from './traffic.ts';
-import { at, entries, exists, isMapping, items, text, type View } from './view.ts';
+import { at, entries, exists, items, text, type View } from './view.ts';
 import type { Report } from './violations.ts';
 
 /**
@@ -33,7 +34,7 @@ export function checkUnsupported(
   for (const manifest of items(at(root, 'manifests'))) refuseManifest(manifest, targets, refuse);
   warnSecretsInFiles(root, report);
   for (const [name, target] of targets) {
-    if (isMapping(target.value)) refuseTarget(root, name, target, assembled.get(name), refuse);
+    if (isRecord(target.value)) refuseTarget(root, name, target, assembled.get(name), refuse);
   }
 }
 

@@ -1,3 +1,4 @@
+import { isRecord } from '../is-record.ts';
 import type { Path } from './source.ts';
 
 /**
@@ -15,16 +16,12 @@ export function withoutNulls(value: unknown): unknown {
   return Object.fromEntries(kept);
 }
 
-export function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 /** The value at these keys below, undefined where there is none. */
 export function at(view: View, ...keys: (string | number)[]): View {
   let { value } = view;
   for (const key of keys) {
     if (typeof key === 'number') value = Array.isArray(value) ? value[key] : undefined;
-    else value = isMapping(value) && Object.hasOwn(value, key) ? value[key] : undefined;
+    else value = isRecord(value) && Object.hasOwn(value, key) ? value[key] : undefined;
   }
   return { value, path: [...view.path, ...keys] };
 }
@@ -35,7 +32,7 @@ export function exists(view: View): boolean {
 
 /** The entries of a mapping; none if it is not one. */
 export function entries(view: View): [string, View][] {
-  if (!isMapping(view.value)) return [];
+  if (!isRecord(view.value)) return [];
   return Object.entries(view.value).map(([key, value]) => [key, { value, path: [...view.path, key] }]);
 }
 
@@ -50,5 +47,5 @@ export function text(view: View): string | undefined {
 }
 
 export function keys(view: View): string[] {
-  return isMapping(view.value) ? Object.keys(view.value) : [];
+  return isRecord(view.value) ? Object.keys(view.value) : [];
 }

@@ -1,8 +1,9 @@
+import { isRecord } from '../is-record.ts';
 import type { KubernetesObject } from '../kubernetes.ts';
 import { hashKey } from '../marks.ts';
 import { didYouMean, slipOf } from './hints.ts';
 import { checkTexts, type Refuse } from './manifest-object.ts';
-import { at, entries, exists, isMapping, items, type View } from './view.ts';
+import { at, entries, exists, items, type View } from './view.ts';
 import { toWords } from './words.ts';
 
 /** Rules of a Deployment: what is needed to make a ReplicaSet of it. */
@@ -21,7 +22,7 @@ export function checkWorkload(deployment: KubernetesObject, refuse: Refuse, warn
   for (const field of ['finalizers', 'ownerReferences'])
     if (says(at(metadata, field))) warn(`metadata.${field} has no meaning here: no Deployment object is kept`);
   const spec = at(root, 'spec');
-  if (!isMapping(spec.value)) return refuse('manifest.object', ['spec'], 'spec is missing');
+  if (!isRecord(spec.value)) return refuse('manifest.object', ['spec'], 'spec is missing');
 
   checkKeys(spec, [...usedFields, ...Object.keys(meaningless), 'paused', 'strategy'], refuse);
   for (const field of ['replicas', 'minReadySeconds']) {
@@ -86,7 +87,7 @@ function checkKeys(view: View, known: readonly string[], refuse: Refuse): void {
 /** `spec.strategy` of the Deployment: the strategy of the target takes its place. */
 function checkStrategy(strategy: View, refuse: Refuse, warn: (text: string) => void): void {
   if (!says(strategy)) return;
-  if (!isMapping(strategy.value)) return refuse('manifest.object', strategy.path, 'spec.strategy must be a mapping');
+  if (!isRecord(strategy.value)) return refuse('manifest.object', strategy.path, 'spec.strategy must be a mapping');
   checkKeys(strategy, ['type', 'rollingUpdate'], refuse);
   const type = at(strategy, 'type');
   if (type.value === 'Recreate') {
@@ -97,7 +98,7 @@ function checkStrategy(strategy: View, refuse: Refuse, warn: (text: string) => v
 }
 
 function checkSelector(selector: View, labels: View, refuse: Refuse): void {
-  if (!isMapping(selector.value) || Object.keys(selector.value).length === 0) {
+  if (!isRecord(selector.value) || Object.keys(selector.value).length === 0) {
     return refuse('manifest.object', selector.path, 'spec.selector.matchLabels is missing');
   }
   checkTexts(selector, selector.path, refuse);
@@ -168,7 +169,7 @@ function checkContainer(container: View, refuse: Refuse): void {
 
 /** Whether a Service with this selector would send requests to pods with these labels. */
 export function selectorMatches(selector: unknown, labels: unknown): boolean {
-  if (!isMapping(selector) || !isMapping(labels)) return false;
+  if (!isRecord(selector) || !isRecord(labels)) return false;
   const wanted = Object.entries(selector);
   return wanted.length > 0 && wanted.every(([key, value]) => Object.hasOwn(labels, key) && labels[key] === value);
 }

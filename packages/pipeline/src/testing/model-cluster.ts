@@ -1,4 +1,5 @@
 import type { ClusterView } from '../conditions.ts';
+import { isRecord } from '../is-record.ts';
 import type { KubernetesObject } from '../kubernetes.ts';
 import { hashKey } from '../marks.ts';
 import type { Surroundings } from '../preflight.ts';
@@ -90,8 +91,8 @@ export function performWrite(cluster: ModelCluster, write: ClusterWrite): Answer
 
 /** RFC 7386. */
 export function mergePatch(target: unknown, patch: unknown): unknown {
-  if (!isMapping(patch)) return patch;
-  const merged: Record<string, unknown> = isMapping(target) ? { ...target } : {};
+  if (!isRecord(patch)) return patch;
+  const merged: Record<string, unknown> = isRecord(target) ? { ...target } : {};
   for (const [key, value] of Object.entries(patch)) {
     if (value === null) delete merged[key];
     else if (value !== undefined) merged[key] = mergePatch(merged[key], value);
@@ -180,17 +181,13 @@ export function formOf(object: KubernetesObject | undefined): string | null {
 
 function sorted(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sorted);
-  if (!isMapping(value)) return value;
+  if (!isRecord(value)) return value;
   return Object.fromEntries(
     Object.entries(value)
       .filter(([, entry]) => entry !== undefined)
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([key, entry]) => [key, sorted(entry)]),
   );
-}
-
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function yes(status: number, object: KubernetesObject | null): Answer {
