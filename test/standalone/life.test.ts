@@ -56,7 +56,7 @@ describe('an installation of npm start', { concurrency: false }, () => {
     const running = installation.start();
     const api = await connect(installation, await running.url());
     await running.prints(/serves until Ctrl-C/);
-    assert.doesNotMatch(running.output(), /as a canary/);
+    assert.doesNotMatch(running.output(), /as a canary|Try it yourself/);
     const { pipelines } = await api.get<Pipelines>('/pipelines');
     assert.deepEqual(
       pipelines.map(({ status }) => status),
@@ -95,6 +95,8 @@ describe('an installation of npm start', { concurrency: false }, () => {
     const { status, steps } = await api.get<Pipeline>(`/pipelines/${pipelineId}`);
     assert.equal(status, 'AWAITING_APPROVAL');
     const [deploymentId] = steps.map(({ deployment }) => deployment.id);
+    await running.prints(/shop awaits approval of canary-step-2:/);
+    assert.ok(running.output().includes(`/deployments/${deploymentId}/steps/canary-step-2/approve`));
     await api.post(`/deployments/${deploymentId}/steps/canary-step-2/approve`);
     await reaches(api, pipelineId, 'SUCCEEDED');
     await assertStops(installation, running, 'SIGINT');
@@ -150,7 +152,7 @@ test('npm start works in a folder that only its owner may enter, such as a clone
   const installation = newInstallation();
   chmodSync(installation.folder, 0o700);
   const running = installation.start(['--no-demo']);
-  await running.url();
+  await running.prints(/nothing runs yet, so it goes straight to 100 %/);
   running.process.kill('SIGINT');
   assert.equal(await running.ended(), 0, running.output());
   const { folder } = JSON.parse(readFileSync(installation.path('postgres.json'), 'utf8')) as { folder?: string };

@@ -7,6 +7,7 @@ export type ApiClient = {
   start(file: string, idempotencyKey: string): Promise<{ pipelineId: string; warnings: string[] }>;
   pipeline(id: string): Promise<PipelineNow>;
   deployment(id: string): Promise<DeploymentNow>;
+  overview(): Promise<Overview>;
   /** Server-sent events, until the pipeline's last one. */
   events(pipelineId: string, signal: AbortSignal): AsyncGenerator<PipelineEvent>;
 };
@@ -18,10 +19,28 @@ const Pipeline = z.object({
 export type PipelineNow = z.infer<typeof Pipeline>;
 
 const Deployment = z.object({
+  phase: z.string(),
   waitingFor: z.string().nullable(),
   error: z.string().nullable(),
+  kubernetes: z.object({ canary: z.object({ steps: z.array(z.object({ ref: z.string(), status: z.string() })) }) }),
 });
 export type DeploymentNow = z.infer<typeof Deployment>;
+
+const Pipelines = z.object({
+  pipelines: z.array(z.object({ id: z.string(), application: z.string(), completedAtIso8601: z.string() })),
+});
+
+/** Whether anything was ever deployed, and what has not ended. */
+export type Overview = { isEmpty: boolean; inProgress: InProgress[] };
+
+/** A deployment that has not ended. `approvable`: the step that waits for a person, null where none does. */
+export type InProgress = {
+  application: string;
+  deploymentId: string;
+  phase: string;
+  waitingFor: string | null;
+  approvable: string | null;
+};
 
 const Event = z.object({ number: z.number(), at: z.string(), type: z.string(), message: z.string().nullish() });
 export type PipelineEvent = z.infer<typeof Event>;
@@ -42,16 +61,27 @@ export async function signIn(url: string, admin: Admin): Promise<ApiClient> {
     }),
   );
   const headers = { authorization: `Bearer ${token}` };
+  const pipeline = async (id: string) => Pipeline.parse(await call(`${url}/pipelines/${id}`, { headers }));
+  const deployment = async (id: string) => Deployment.parse(await call(`${url}/deployments/${id}`, { headers }));
   return {
+    pipeline,
+    deployment,
     async start(file, idempotencyKey) {
       const yaml = { ...headers, 'content-type': 'application/yaml', 'idempotency-key': idempotencyKey };
       return Started.parse(await call(`${url}/pipelines/kubernetes`, { method: 'POST', headers: yaml, body: file }));
     },
-    async pipeline(id) {
-      return Pipeline.parse(await call(`${url}/pipelines/${id}`, { headers }));
-    },
-    async deployment(id) {
-      return Deployment.parse(await call(`${url}/deployments/${id}`, { headers }));
+    async overview() {
+      const { pipelines } = Pipelines.parse(await call(`${url}/pipelines?limit=200`, { headers }));
+      const inProgress: InProgress[] = [];
+      for (const { id, application } of pipelines.filter(({ completedAtIso8601 }) => completedAtIso8601 === '')) {
+        for (const step of (await pipeline(id)).steps) {
+          const { phase, waitingFor, kubernetes } = await deployment(step.deployment.id);
+          const waiting = kubernetes.canary.steps.find(({ status }) => status === 'AWAITING_APPROVAL');
+          const approvable = phase === 'AWAITING_APPROVAL' ? (waiting?.ref ?? null) : null;
+          inProgress.push({ application, deploymentId: step.deployment.id, phase, waitingFor, approvable });
+        }
+      }
+      return { isEmpty: pipelines.length === 0, inProgress };
     },
     events: (pipelineId, signal) => follow(`${url}/pipelines/${pipelineId}/events`, headers, signal),
   };

@@ -34,6 +34,8 @@ export type DemoDeps = {
   traffic: ShopTraffic;
   screen: Screen;
   signal: AbortSignal;
+  /** How long a canary lets connections drain. */
+  drainSeconds: number;
 };
 
 /** Whether there is something left to show. */
@@ -108,7 +110,8 @@ const quietMs = 900;
  * Prints the pipeline's events as they come, with the seconds since its first, and a sample of the traffic whenever the
  * mesh has taken other weights. What happened before this began (in an interrupted demo) is told without a sample.
  */
-async function tell({ api, traffic, screen, signal }: DemoDeps, pipelineId: string): Promise<void> {
+async function tell(deps: DemoDeps, pipelineId: string): Promise<void> {
+  const { api, traffic, screen, signal, drainSeconds } = deps;
   const [deploymentId = ''] = (await api.pipeline(pipelineId)).steps.map(({ deployment }) => deployment.id);
   const watchedSince = Date.now();
   let firstAt: number | undefined;
@@ -118,8 +121,9 @@ async function tell({ api, traffic, screen, signal }: DemoDeps, pipelineId: stri
   };
   const tellWhy = async () => {
     const { waitingFor } = await api.deployment(deploymentId);
-    const reason = waitingFor?.replace(/ (at|until) \d{4}-\S+Z$/, '');
-    if (reason) say(Date.now(), screen.paint('dim', `waits for ${reason}`));
+    const reason = waitingFor?.replace(/(; rolls back)? (at|until) \d{4}-\S+Z$/, '');
+    const howLong = reason === 'connections to drain' ? `${drainSeconds} s ` : '';
+    if (reason) say(Date.now(), screen.paint('dim', `waits ${howLong}for ${reason}`));
   };
   let quiet: NodeJS.Timeout | undefined;
   try {
@@ -151,43 +155,6 @@ async function sampleLine(traffic: ShopTraffic, screen: Screen): Promise<string>
   const lost = failed === 0 ? '' : screen.paint('bad', `, ${failed} failed`);
   const versions = `${share('v1', 'old', 100 - percent, pods.v1)}   ${share('v2', 'new', percent, pods.v2)}`;
   return `          ${bar}  ${sampleSize} requests answered by  ${versions}${lost}`;
-}
-
-/** What a person can do next, as lines to copy. */
-export function tellWhatToTry(screen: Screen, at: { url: string; adminFile: string; kubeconfig: string }): void {
-  const { url, adminFile, kubeconfig } = at;
-  const field = (name: string) => `$(sed -n 's/.*"${name}": "\\(.*\\)".*/\\1/p' ${adminFile})`;
-  screen.line(screen.paint('bold', 'Try it yourself, in another terminal:'));
-  screen.line();
-  screen.line('  # a token, good for 24 hours');
-  screen.line(`  TOKEN=$(curl -s ${url}/oauth/token -d grant_type=client_credentials \\`);
-  screen.line(`    -d client_id=${field('clientId')} \\`);
-  screen.line(`    -d client_secret=${field('clientSecret')} | sed 's/.*"access_token":"\\([^"]*\\)".*/\\1/')`);
-  screen.line();
-  screen.line('  # a canary of version 3, which waits for your approval at 20 %');
-  screen.line(`  curl -s ${url}/pipelines/kubernetes -H "Authorization: Bearer $TOKEN" \\`);
-  screen.line("    -H 'Content-Type: application/yaml' --data-binary @examples/manual-approval.yaml");
-  screen.line();
-  screen.line('  # its events as they happen, and its deployment (the ids are in the answers)');
-  screen.line(
-    `  curl -sN ${url}/pipelines/PIPELINE/events -H "Authorization: Bearer $TOKEN" -H 'Accept: text/event-stream'`,
-  );
-  screen.line(`  curl -s ${url}/pipelines/PIPELINE -H "Authorization: Bearer $TOKEN"`);
-  screen.line();
-  screen.line('  # approve it, or bring version 2 back');
-  screen.line(
-    `  curl -s -X POST ${url}/deployments/DEPLOYMENT/steps/canary-step-2/approve -H "Authorization: Bearer $TOKEN"`,
-  );
-  screen.line(`  curl -s -X POST ${url}/deployments/DEPLOYMENT/rollback -H "Authorization: Bearer $TOKEN"`);
-  screen.line();
-  screen.line('  # a version that crashes under traffic: it rolls back by itself');
-  screen.line("  sed 's/shop:2.0.0/shop:2.1.0-crash/' examples/shop-v2.yaml |");
-  screen.line(`    curl -s ${url}/pipelines/kubernetes -H "Authorization: Bearer $TOKEN" \\`);
-  screen.line("    -H 'Content-Type: application/yaml' --data-binary @-");
-  screen.line();
-  screen.line('  # the cluster, while it happens');
-  screen.line(`  kubectl --kubeconfig ${kubeconfig} get trafficsplits,services,replicasets,pods -n shop`);
-  screen.line();
 }
 
 function seconds(began: number): string {

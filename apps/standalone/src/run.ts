@@ -18,7 +18,8 @@ import { type Admin, ensureAdmin } from './admin.ts';
 import { signIn } from './api-client.ts';
 import type { Config, Options } from './config.ts';
 import { type DataDir, lockDataDir, openDataDir } from './data-dir.ts';
-import { isDemoDone, runDemo, tellWhatToTry } from './demo.ts';
+import { isDemoDone, runDemo } from './demo.ts';
+import { tellWhatToTry } from './hints.ts';
 import { openLogFile } from './log-file.ts';
 import { startPostgres } from './postgres.ts';
 import { registerSandbox, sandboxAccount } from './register-sandbox.ts';
@@ -74,6 +75,7 @@ type System = {
   admin: Admin;
   dir: DataDir;
   sandbox: Sandbox;
+  drainSeconds: number;
 };
 
 async function startParts(config: Config, screen: Screen, parts: Part[], course: Course): Promise<System> {
@@ -142,7 +144,7 @@ async function startParts(config: Config, screen: Screen, parts: Part[], course:
   screen.part('API', `${screen.paint('bold', url)}  credential: ${shown(dir.adminFile)}`);
   screen.part('Ready', `logs: ${shown(dir.logFile)}`, performance.now() - began);
   screen.line();
-  return { url, local, admin, dir, sandbox };
+  return { url, local, admin, dir, sandbox, drainSeconds: config.drainSeconds };
 }
 
 async function startDatabase(
@@ -211,19 +213,25 @@ async function metricsPortOf(config: Config, screen: Screen): Promise<number | n
 
 /** Shows the demo where it is due, and what to try. Then the terminal is quiet. */
 async function present(system: System, options: Options, screen: Screen, shutDown: AbortSignal): Promise<void> {
-  const { url, local, admin, dir, sandbox } = system;
+  const { url, local, admin, dir, sandbox, drainSeconds } = system;
+  let demoEndedWell = false;
   if (options.demo && !isDemoDone(dir)) {
     const traffic = startShopTraffic(sandbox);
     try {
       const api = await signIn(local, admin);
-      await runDemo({ dir, api, traffic, screen, signal: shutDown });
+      demoEndedWell = await runDemo({ dir, api, traffic, screen, signal: shutDown, drainSeconds });
     } finally {
       traffic.stop();
     }
     if (shutDown.aborted) return;
     screen.line();
   }
-  tellWhatToTry(screen, { url, adminFile: shown(dir.adminFile), kubeconfig: shown(dir.kubeconfig) });
+  const place = { url, adminFile: shown(dir.adminFile), kubeconfig: shown(dir.kubeconfig) };
+  // What cannot be asked for now must not end what runs.
+  const overview = await signIn(local, admin)
+    .then((api) => api.overview())
+    .catch(() => null);
+  tellWhatToTry(screen, place, demoEndedWell, overview);
   screen.line('CDaaS serves until Ctrl-C.');
 }
 
