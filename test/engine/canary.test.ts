@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { getDeployment } from '@cdaas/control-plane/deployments.ts';
+import { approveStep, getDeployment } from '@cdaas/control-plane/deployments.ts';
 import { hashKey } from '@cdaas/pipeline/marks.ts';
-import { manifestsOf, manifestText, pause, service, shopFile, weight } from '../support/deployment-files.ts';
+import { approval, manifestsOf, manifestText, pause, service, shopFile, weight } from '../support/deployment-files.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
 import { hashOf, momentsOf } from '../support/recorder.ts';
 import { asksForWeight, holdWrite } from '../support/test-cluster.ts';
@@ -272,14 +272,20 @@ describe('A canary over an SMI TrafficSplit', { concurrency: 6 }, () => {
     assert.deepEqual(scene.send(10), { answers: { '2': 10 }, failed: 0 });
   });
 
-  it('lists what it created and changed, for those who read the deployment', async () => {
+  it('lists what stands of all that it created and changed, for those who read the deployment', async () => {
     const scene = await world.scene();
     await scene.first();
-    const run = await scene.deploy({ version: '2', steps: [weight(10)] });
+    const run = await scene.deploy({ version: '2', steps: [weight(10), approval()] });
+    const listed = async () => {
+      const { objects } = await getDeployment(scene.tenant.ctx, { id: run.deploymentId });
+      return objects.map(({ kind, name }) => `${kind} ${name.replace(/-[a-z0-9]{10}$/, '-<hash>')}`).sort();
+    };
+    await run.until('the approval', ({ status }) => status === 'AWAITING_APPROVAL');
+    const all = ['ReplicaSet web-<hash>', 'Service web', 'Service web-canary', 'TrafficSplit web'];
+    assert.deepEqual(await listed(), all);
+    await approveStep(scene.tenant.ctx, { id: run.deploymentId, ref: 'canary-step-2' });
     await run.end();
-    const read = await getDeployment(scene.tenant.ctx, { id: run.deploymentId });
-    const names = read.objects.map(({ kind, name }) => `${kind} ${name.replace(/-[a-z0-9]{10}$/, '-<hash>')}`);
-    assert.deepEqual(names.sort(), ['ReplicaSet web-<hash>', 'Service web', 'Service web-canary', 'TrafficSplit web']);
+    assert.deepEqual(await listed(), ['ReplicaSet web-<hash>', 'Service web']);
   });
 });
 

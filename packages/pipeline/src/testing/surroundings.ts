@@ -10,11 +10,7 @@ import { settle } from './world.ts';
 /* What a preflight finds, for tests of its rows. */
 
 /** The cluster as a preflight reads it, with the previous version running, changed as a case needs. */
-function seenBy(
-  plan: DeploymentPlan,
-  change: (seen: Surroundings) => void = () => {},
-  objects = sampleObjects(plan),
-) {
+function seenBy(plan: DeploymentPlan, change: (seen: Surroundings) => void = () => {}, objects = sampleObjects(plan)) {
   const cluster = createModelCluster(objects);
   settle(cluster);
   const finalDeployments = new Set([oldId]);
