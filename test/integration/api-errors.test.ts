@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -368,6 +369,20 @@ test('the description of the API is OpenAPI 3.1 and gives every error the one sh
   for (const [, name] of text.matchAll(/"#\/components\/schemas\/([^"]+)"/g)) {
     assert.ok(document.components.schemas[String(name)], `${name} is referred to and defined`);
   }
+});
+
+test('every path of the API is in its documentation', async () => {
+  const { json } = await api.call(null, 'GET', '/openapi.json');
+  const documented = readFileSync(new URL('../../docs/api.md', import.meta.url), 'utf8');
+  const literal = (text: string) => text.replaceAll(/[.*+?^$()|[\]\\]/g, '\\$&');
+  const missing = Object.keys((json as { paths: object }).paths).filter((path) => {
+    const written = path
+      .split(/\{[^}]+\}/)
+      .map(literal)
+      .join('[^\\s/?`]+');
+    return !new RegExp(`(?:\\$URL|\`|POST |GET )${written}(?![\\w/-])`).test(documented);
+  });
+  assert.deepEqual(missing, [], 'describe them in docs/api.md');
 });
 
 test('no answer and no log line has been an internal failure', () => {
