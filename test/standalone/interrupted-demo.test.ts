@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { newInstallation } from './installation.ts';
+import { connect, example, newInstallation } from './installation.ts';
 
 const installation = newInstallation();
 after(() => installation.remove());
@@ -20,4 +20,20 @@ test('a demo that kill -9 interrupts goes on from the weight that was reached', 
   assert.match(running.output(), /none failed/);
   running.process.kill('SIGINT');
   assert.equal(await running.ended(), 0);
+});
+
+test('the demo does not come between deployments that were there before it', async () => {
+  const own = newInstallation();
+  after(() => own.remove());
+  const first = own.start(['--no-demo']);
+  const api = await connect(own, await first.url());
+  await api.post('/pipelines/kubernetes', example('manual-approval.yaml'));
+  first.process.kill('SIGINT');
+  assert.equal(await first.ended(), 0);
+
+  const second = own.start();
+  await second.prints(/serves until Ctrl-C/);
+  assert.doesNotMatch(second.output(), /of the sample application/);
+  second.process.kill('SIGINT');
+  assert.equal(await second.ended(), 0, second.output());
 });

@@ -22,6 +22,7 @@ const barWidth = 20;
 
 /** Pipelines that were started, by version, and whether all was shown; kept so that a restart neither repeats nor forgets. */
 const DemoState = z.object({
+  begun: z.boolean().default(false),
   v1: z.string().optional(),
   v2: z.string().optional(),
   done: z.boolean().default(false),
@@ -38,9 +39,10 @@ export type DemoDeps = {
   drainSeconds: number;
 };
 
-/** Whether there is something left to show. */
-export function isDemoDone(dir: DataDir): boolean {
-  return readState(dir).done;
+/** Whether there is something left to show. Among deployments of the user's own the demo would come between, so it does not begin. */
+export function isDemoDue(dir: DataDir, nothingDeployed: boolean): boolean {
+  const { begun, done } = readState(dir);
+  return !done && (begun || nothingDeployed);
 }
 
 /**
@@ -51,6 +53,7 @@ export function isDemoDone(dir: DataDir): boolean {
 export async function runDemo(deps: DemoDeps): Promise<boolean> {
   const { dir, screen } = deps;
   const state = readState(dir);
+  if (!state.begun) writeState(dir, Object.assign(state, { begun: true }));
   if (state.v1 !== undefined) {
     screen.line('The demo was interrupted. What it had begun goes on where it was.');
     screen.line();
@@ -163,7 +166,7 @@ function seconds(began: number): string {
 
 function readState(dir: DataDir): DemoState {
   const parsed = DemoState.safeParse(readJson(dir.demoFile) ?? {});
-  return parsed.success ? parsed.data : { done: true };
+  return parsed.success ? parsed.data : { begun: true, done: true };
 }
 
 function writeState(dir: DataDir, state: DemoState): void {

@@ -18,7 +18,7 @@ import { type Admin, ensureAdmin } from './admin.ts';
 import { signIn } from './api-client.ts';
 import type { Config, Options } from './config.ts';
 import { type DataDir, lockDataDir, openDataDir } from './data-dir.ts';
-import { isDemoDone, runDemo } from './demo.ts';
+import { isDemoDue, runDemo } from './demo.ts';
 import { tellWhatToTry } from './hints.ts';
 import { openLogFile } from './log-file.ts';
 import { startPostgres } from './postgres.ts';
@@ -214,8 +214,14 @@ async function metricsPortOf(config: Config, screen: Screen): Promise<number | n
 /** Shows the demo where it is due, and what to try. Then the terminal is quiet. */
 async function present(system: System, options: Options, screen: Screen, shutDown: AbortSignal): Promise<void> {
   const { url, local, admin, dir, sandbox, drainSeconds } = system;
+  // What cannot be asked for now must not end what runs.
+  const look = () =>
+    signIn(local, admin)
+      .then((api) => api.overview())
+      .catch(() => null);
+  let overview = await look();
   let demoEndedWell = false;
-  if (options.demo && !isDemoDone(dir)) {
+  if (options.demo && isDemoDue(dir, overview?.isEmpty === true)) {
     const traffic = startShopTraffic(sandbox);
     try {
       const api = await signIn(local, admin);
@@ -225,12 +231,9 @@ async function present(system: System, options: Options, screen: Screen, shutDow
     }
     if (shutDown.aborted) return;
     screen.line();
+    overview = await look();
   }
   const place = { url, adminFile: shown(dir.adminFile), kubeconfig: shown(dir.kubeconfig) };
-  // What cannot be asked for now must not end what runs.
-  const overview = await signIn(local, admin)
-    .then((api) => api.overview())
-    .catch(() => null);
   tellWhatToTry(screen, place, demoEndedWell, overview);
   screen.line('CDaaS serves until Ctrl-C.');
 }
