@@ -134,7 +134,8 @@ describe('an installation of npm start', { concurrency: false }, () => {
     const again = setInterval(() => running.process.kill('SIGINT'), 100);
     const code = await running.ended(8_000);
     clearInterval(again);
-    assert.ok(code === 130 || code === 0, `exit code ${code}`);
+    // null: one more Ctrl-C reached the launcher when it had nothing left to do but end.
+    assert.ok(code === 130 || code === 0 || code === null, `exit code ${code}`);
     await until(() => !isAlive(postgres), 10_000, 'Postgres to end');
   });
 
