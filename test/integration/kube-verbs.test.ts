@@ -181,6 +181,44 @@ describe('clients by cluster', () => {
     unreachable(await second.version(), 'client.closed', false);
   });
 
+  test('are closed and forgotten when the cluster is gone, or nobody asked for them in ten minutes', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    const time = { now: 0 };
+    let loads = 0;
+    let isGone = false;
+    const clients = createKubeClients(
+      async (_key, knownVersion) => {
+        if (isGone) return undefined;
+        loads += knownVersion === undefined ? 1 : 0;
+        if (knownVersion !== undefined) return 'unchanged';
+        const access = { server: server.url, caData: authority.certificate, credential: { token } };
+        return { version: '1', access };
+      },
+      allowing(server.port),
+      { now: () => time.now },
+    );
+    const pass = (ms: number) => {
+      time.now += ms;
+      t.mock.timers.tick(ms);
+    };
+    const first = await clients.get(key);
+    pass(540_000);
+    assert.equal(await clients.get(key), first, 'in use');
+    pass(540_000);
+    assert.equal(await clients.get(key), first, 'in use');
+    pass(660_000);
+    assert.ok(first);
+    unreachable(await first.version(), 'client.closed', false);
+    const second = await clients.get(key);
+    assert.equal(loads, 2);
+    isGone = true;
+    pass(6_000);
+    assert.equal(await clients.get(key), undefined);
+    assert.ok(second);
+    unreachable(await second.version(), 'client.closed', false);
+    await clients.close();
+  });
+
   test('never reach a caller who names the cluster under another tenant', async () => {
     const asked: string[] = [];
     const clients = createKubeClients(async ({ tenantId }) => {

@@ -3,7 +3,6 @@ import { randomUUID } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
 import { type Database, type DatabaseRole, openDatabase, roleUrl, scoped } from '@cdaas/control-plane/db.ts';
 import { createVault } from '@cdaas/control-plane/encryption.ts';
-import { isForeignKeyViolation } from '@cdaas/control-plane/errors-db.ts';
 import { insertPipeline } from '@cdaas/control-plane/start-pipeline.ts';
 import { advanceMany } from '@cdaas/control-plane/transitions.ts';
 import pg from 'pg';
@@ -24,6 +23,8 @@ const withoutRowLevelSecurity = [
 /** What the worker sees of all tenants: what it drives. */
 const workerSeesAll = ['deployment', 'event', 'object_claim', 'owned_object', 'pipeline'];
 
+/** Prisma's code where a row that is referred to is missing. */
+const foreignKeyViolation = { code: 'P2003' };
 const roles: DatabaseRole[] = ['cdaas_api', 'cdaas_worker'];
 
 let open: Awaited<ReturnType<typeof openTestDatabase<'cdaas_api' | 'cdaas_worker'>>>;
@@ -230,13 +231,13 @@ describe('Row-Level Security', () => {
     const listed = api.prisma.credentialDirectory.create({
       data: { clientId: randomUUID(), credentialId: mine.credentialId, ...mixed },
     });
-    await assert.rejects(listed, isForeignKeyViolation);
+    await assert.rejects(listed, foreignKeyViolation);
     const granted = scoped(api, scope, (tx) =>
       tx.clientCredentialRole.create({
         data: { credentialId: mine.credentialId, roleId: theirs.roleId, organisationId },
       }),
     );
-    await assert.rejects(granted, isForeignKeyViolation);
+    await assert.rejects(granted, foreignKeyViolation);
   });
 
   it('does not outlive its transaction on a pooled connection', async () => {

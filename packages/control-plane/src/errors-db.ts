@@ -5,11 +5,6 @@ export function isUniqueViolation(error: unknown): boolean {
   return error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002';
 }
 
-/** Whether Postgres refused because a row that is referred to is missing, or is still referred to. */
-export function isForeignKeyViolation(error: unknown): boolean {
-  return error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2003';
-}
-
 /** Prisma's codes for a server that cannot be reached, is too busy to connect to, or closed the connection. */
 const unavailableCodes = new Set(['P1001', 'P1002', 'P1008', 'P1011', 'P1017', 'P2024', 'P2028', 'P2037']);
 /** The same in the words of the driver's adapter, where Prisma says no more than "raw query failed". */

@@ -22,16 +22,20 @@ export type KubeClients = {
   close(): Promise<void>;
 };
 
+const idleMs = 600_000;
+const tidyEveryMs = 60_000;
+
 /**
  * Keeps one client per cluster. Access is loaded again at most every `recheckMs` for a cluster in use; a client whose
- * version is out of date is replaced and closed.
+ * version is out of date is replaced and closed, and one that nobody asked for in ten minutes is closed and forgotten, so
+ * that no credential of a cluster that is gone stays in memory.
  */
 export function createKubeClients(
   loadCluster: LoadCluster,
   outbound: Outbound,
   { recheckMs = 5000, now = Date.now, ...rest }: { recheckMs?: number } & Pick<TransportOptions, 'limits' | 'now'> = {},
 ): KubeClients {
-  type Entry = { version: string; client: KubeClient; checkedAt: number };
+  type Entry = { version: string; client: KubeClient; checkedAt: number; usedAt: number };
   const entries = new Map<string, Entry>();
   const loading = new Map<string, Promise<KubeClient | undefined>>();
   // The whole key: a client never reaches a caller of another tenant, whatever cluster id he names.
@@ -49,14 +53,25 @@ export function createKubeClients(
     void entry?.client.close();
     if (loaded === undefined || loaded === 'unchanged') return undefined;
     const client = createKubeClient({ ...loaded.access, outbound, now, ...rest });
-    entries.set(keyOf(key), { version: loaded.version, client, checkedAt: now() });
+    entries.set(keyOf(key), { version: loaded.version, client, checkedAt: now(), usedAt: now() });
     return client;
   };
+
+  // Watches ask for their client every half minute.
+  const timer = setInterval(() => {
+    for (const [id, { client, usedAt }] of entries) {
+      if (now() - usedAt < idleMs) continue;
+      entries.delete(id);
+      void client.close();
+    }
+  }, tidyEveryMs);
+  timer.unref();
 
   return {
     async get(key) {
       const id = keyOf(key);
       const entry = entries.get(id);
+      if (entry) entry.usedAt = now();
       if (entry && now() - entry.checkedAt < recheckMs) return entry.client;
       let pending = loading.get(id);
       if (!pending) {
@@ -70,6 +85,7 @@ export function createKubeClients(
       if (entry) entry.checkedAt = Number.NEGATIVE_INFINITY;
     },
     async close() {
+      clearInterval(timer);
       const clients = [...entries.values()].map((entry) => entry.client);
       entries.clear();
       await Promise.all(clients.map((client) => client.close()));
