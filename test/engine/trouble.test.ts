@@ -177,7 +177,10 @@ describe('A cluster that says no', { concurrency: 6 }, () => {
     await rollBackDeployment(scene.tenant.ctx, { id: run.deploymentId });
     const seen = await run.end();
     assert.equal(seen.status, 'CANCELLED');
-    assert.match(seen.state.leftInCluster.join(), /ConfigMap known was not restored: somebody changed it meanwhile/);
+    assert.match(
+      seen.state.leftInCluster.join(),
+      /ConfigMap known was not restored: somebody changed it meanwhile; .* kubectl get configmap known -n \S+ -o yaml/,
+    );
     assert.deepEqual((await scene.client.get('ConfigMap', scene.namespace, 'known'))?.data, { color: 'red' });
   });
 

@@ -10,7 +10,7 @@ import {
   type WriteEffect,
 } from './deployment-state.ts';
 import { addSeconds, advance, begin, currentInstruction, holdBack, trip, warn } from './moves.ts';
-import { onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
+import { kubectlWords, onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
 import { secondsPerUnit } from './plan.ts';
 import { type Instruction, isPastReturn, programmeOf, slotOfObject } from './programme.ts';
 import { sameWeights } from './traffic/smi.ts';
@@ -394,10 +394,9 @@ function finish(state: DeploymentState, at: string): void {
   state.error = state.rollBack?.reason ?? null;
   for (const [index, object] of state.outline.objects.entries()) {
     if (tracked(state, index)?.made !== 'created') continue;
-    const namespace = object.namespace === undefined ? '' : ` -n ${object.namespace}`;
     const condition = object.kind === 'Namespace' ? ' (if nothing else is in it)' : '';
     state.leftInCluster.push(
-      `${object.kind} ${object.name} was created by this deployment and stays${condition}: kubectl delete ${object.kind.toLowerCase()} ${object.name}${namespace}`,
+      `${object.kind} ${object.name} was created by this deployment and stays${condition}: kubectl delete ${kubectlWords(object)}`,
     );
   }
 }

@@ -10,6 +10,7 @@ import {
   type Survey,
   type WriteEffect,
 } from './deployment-state.ts';
+import type { ObjectRef } from './kubernetes.ts';
 import { hashKey } from './marks.ts';
 import { advance, begin, currentInstruction, holdBack, trip, warn } from './moves.ts';
 import { isPastReturn, programmeOf, slotOfObject } from './programme.ts';
@@ -290,12 +291,18 @@ function forget(state: DeploymentState, slot: Slot, at: string): void {
 
 function leave(state: DeploymentState, slot: Slot, why: string, at: string): void {
   const object = slot.startsWith('object.') ? state.outline.objects[Number(slot.slice('object.'.length))] : undefined;
-  const route = state.outline.route;
-  const name = object
-    ? `${object.kind} ${object.name}`
-    : `Service ${slot === 'root' ? route.rootServiceName : route.canaryServiceName}`;
-  state.leftInCluster.push(`${name} was not restored: ${why}`);
+  const { namespace, route } = state.outline;
+  const name = slot === 'root' ? route.rootServiceName : route.canaryServiceName;
+  const left = object ?? { kind: 'Service', name, namespace };
+  state.leftInCluster.push(
+    `${left.kind} ${left.name} was not restored: ${why}; look at it: kubectl get ${kubectlWords(left)} -o yaml`,
+  );
   forget(state, slot, at);
+}
+
+/** An object as kubectl is told of it. */
+export function kubectlWords({ kind, name, namespace }: Pick<ObjectRef, 'kind' | 'name' | 'namespace'>): string {
+  return `${kind.toLowerCase()} ${name}${namespace === undefined ? '' : ` -n ${namespace}`}`;
 }
 
 /** Not in force, and still ours to change: the next intent carries the resourceVersion that was found. */

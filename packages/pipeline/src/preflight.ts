@@ -119,6 +119,27 @@ export function survey(plan: DeploymentPlan, run: Run, seen: Surroundings): Surv
   };
 }
 
+/** What a preflight finds that may not look: the target fails, and is told every right that is missing. */
+export function blindSurvey(plan: DeploymentPlan, refused: readonly string[]): Survey {
+  return {
+    problems: [
+      {
+        object: `cluster of account ${plan.account}`,
+        message: `its credential may not ${refused.join(', ')} in namespace ${plan.namespace} (403); give it that right`,
+      },
+    ],
+    warnings: [],
+    mode: 'first',
+    root: null,
+    canary: null,
+    old: null,
+    existing: [],
+    leftovers: [],
+    splitApiVersion: '',
+    meshConfirmation: 'stored',
+  };
+}
+
 type Say = (object: string, message: string) => void;
 
 /** ReplicaSets of this application, target and Deployment that still have pods or want some (behaviour.md §2, ownership). */

@@ -4,7 +4,7 @@ import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { KubernetesObject, ObjectRef } from '@cdaas/pipeline/kubernetes.ts';
 import { deploymentKey, fieldManager, instanceKey } from '@cdaas/pipeline/marks.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
-import { type Surroundings, survey } from '@cdaas/pipeline/preflight.ts';
+import { blindSurvey, type Surroundings, survey } from '@cdaas/pipeline/preflight.ts';
 import { slotOfObject } from '@cdaas/pipeline/programme.ts';
 import { type ClusterWrite, factsOf, fenceVersion, refOf, renderWrite } from '@cdaas/pipeline/render.ts';
 import type { KubeClient, ResourceRef } from './kube.ts';
@@ -58,6 +58,10 @@ export async function performEffect(performance: Performance): Promise<Performed
 async function performSurvey(performance: Performance): Promise<Performed> {
   const { client, plan, state, effect } = performance;
   const read = await readSurroundings(client, plan, performance);
+  if (read.kind === 'forbidden') {
+    const blind = blindSurvey(plan, read.rights);
+    return { kind: 'event', event: { type: 'surveyed', at: at(performance), key: effect.key, survey: blind } };
+  }
   if (read.kind !== 'read') return failed(performance, effect.key, read);
   const found = survey(plan, state, read.surroundings);
   const originals = originalsOf(plan, state, read.surroundings);

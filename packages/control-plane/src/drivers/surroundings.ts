@@ -17,12 +17,12 @@ type Asked = {
   finalAmong(deploymentIds: string[]): Promise<ReadonlySet<string>>;
 };
 
-/** Everything that a preflight looks at (design.md, "Preflight P"). */
+/** Everything that a preflight looks at (design.md, "Preflight P"); or what the credential may not do of it, in words. */
 export async function readSurroundings(
   client: KubeClient,
   plan: DeploymentPlan,
   asked: Asked,
-): Promise<{ kind: 'read'; surroundings: Surroundings } | Outcome> {
+): Promise<{ kind: 'read'; surroundings: Surroundings } | { kind: 'forbidden'; rights: string[] } | Outcome> {
   const { namespace, route, workload } = plan;
   const served = await client.servedVersions(splitGroup);
   if (served.kind !== 'served') return served;
@@ -36,6 +36,8 @@ export async function readSurroundings(
     listAll(client, 'autoscaling/v2', 'HorizontalPodAutoscaler', namespace),
     listAll(client, 'keda.sh/v1alpha1', 'ScaledObject', namespace),
   ]);
+  const rights = lists.flatMap((list, index) => (isForbidden(list) ? [`list ${listedResources[index]}`] : []));
+  if (rights.length > 0) return { kind: 'forbidden', rights };
   const failedList = lists.find((list) => !Array.isArray(list));
   if (failedList && !Array.isArray(failedList)) return failedList;
   const [services, pods, replicaSets, splits, profiles, hpas, scaledObjects] = lists as KubernetesObject[][];
@@ -50,9 +52,12 @@ export async function readSurroundings(
         : getObject(client, object),
     ),
   );
-  const failedGet = existing.find((got) => got.kind !== 'got');
-  if (failedGet) return failedGet;
   const deployment = await getObject(client, workload.manifest);
+  for (const [index, found] of [...existing, deployment].entries()) {
+    const kind = plan.objects[index]?.kind ?? 'Deployment';
+    if (isForbidden(found)) return { kind: 'forbidden', rights: [`get ${kind} objects`] };
+    if (found.kind !== 'got') return found;
+  }
   if (deployment.kind !== 'got') return deployment;
   const marked = [...services, ...splits]
     .filter(({ metadata }) => metadata.annotations?.[instanceKey] === asked.instance)
@@ -74,6 +79,21 @@ export async function readSurroundings(
       finalDeployments: marked.length === 0 ? new Set() : await asked.finalAmong(marked),
     },
   };
+}
+
+/** What the lists of a preflight are of, as RBAC rules name it. */
+const listedResources = [
+  'services',
+  'pods',
+  'replicasets.apps',
+  'trafficsplits.split.smi-spec.io',
+  'serviceprofiles.linkerd.io',
+  'horizontalpodautoscalers.autoscaling',
+  'scaledobjects.keda.sh',
+];
+
+function isForbidden(answer: KubernetesObject[] | Got | Outcome): boolean {
+  return !Array.isArray(answer) && answer.kind === 'answered' && answer.status === 403;
 }
 
 /** What the conditions of one namespace need to be evaluated, read from the cluster now. `mesh`: ServiceProfiles too. */
