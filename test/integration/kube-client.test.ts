@@ -220,7 +220,7 @@ describe('whether a request was sent', () => {
   test('no answer in time: unknown', async () => {
     server.answer(() => {});
     const reason = unreachable(await clientOf().request({ ...write, timeoutMs: 100 }), 'timeout', true);
-    assert.match(reason, /did not answer within 100 ms/);
+    assert.match(reason, /did not answer within \d+ ms/);
     assert.equal(server.seen.length, 1);
   });
 
