@@ -127,6 +127,41 @@ for (const backend of backends) {
       assert.equal(own.seen.length, 1);
     });
 
+    it('to a worker go through a queue that is closed while nobody wakes it, and opened again', async () => {
+      const own = collector();
+      const worker = randomInt(1, 2 ** 31);
+      const options = {
+        redisUrl: backend.redisUrl,
+        databaseUrl: clone.url,
+        onError: (e: Error) => void errors.push(e),
+      };
+      const api = await openQueue({ ...options, role: 'cdaas_api', idleMs: 1 });
+      queues.push(api);
+      await (await open('cdaas_worker')).consume(worker, own.handler);
+      for (let count = 1; count <= 20; count += 1) {
+        await api.enqueueWake('deployment', newId(new Date()), worker);
+        await own.until(count);
+      }
+    });
+
+    it('for workers that are gone are removed with their queues, those for others stay', async () => {
+      const queue = await open('cdaas_worker');
+      const [gone, late] = [randomInt(1, 2 ** 31), randomInt(1, 2 ** 31)];
+      const own = collector();
+      for (const worker of [gone, late]) await queue.enqueueWake('deployment', newId(new Date()), worker);
+      await queue.removeAbandoned(async () => new Set([late]));
+      // What is still there reaches a worker that comes to serve it.
+      await queue.consume(late, own.handler);
+      await own.until(1);
+      const again = collector();
+      const reborn = await open('cdaas_worker');
+      await reborn.consume(gone, again.handler);
+      const id = newId(new Date());
+      await queue.enqueueWake('deployment', id, gone);
+      await again.until(1);
+      assert.deepEqual(again.seen, [{ kind: 'deployment', id }]);
+    });
+
     if (backend.redisUrl) return;
     it('leave nothing behind', async () => {
       for (const queue of queues) await queue.close();

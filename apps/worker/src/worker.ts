@@ -6,7 +6,7 @@ import { createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts'
 import type { Vault } from '@cdaas/control-plane/encryption.ts';
 import { createEngine } from '@cdaas/control-plane/engine.ts';
 import type { Outbound } from '@cdaas/control-plane/outbound.ts';
-import { holdWorkerLock } from '@cdaas/control-plane/ownership.ts';
+import { holdWorkerLock, liveWorkers } from '@cdaas/control-plane/ownership.ts';
 import type { WakeQueue } from '@cdaas/control-plane/queue.ts';
 import { createCommitter } from '@cdaas/control-plane/transitions.ts';
 import { createWatches } from '@cdaas/control-plane/watches.ts';
@@ -17,6 +17,9 @@ import { createSweep } from './sweep.ts';
 export type WorkerDeps = { db: Database; queue: WakeQueue; vault: Vault; outbound: Outbound; log: Logger };
 
 export type Worker = { workerId: number; close(): Promise<void> };
+
+/** How often queues are removed that workers left behind which were killed. */
+const tidyEveryMs = 600_000;
 
 /** Starts a worker: it takes due pipelines and deployments, drives them, and watches their clusters. */
 export async function startWorker({ db, queue, vault, outbound, log }: WorkerDeps): Promise<Worker> {
@@ -44,10 +47,13 @@ export async function startWorker({ db, queue, vault, outbound, log }: WorkerDep
     if (kind === 'deployment' && engine.owns(id)) engine.wake(id);
     else await Promise.all([sweep.now(), ...(kind === 'deployment' ? [watches.look(id)] : [])]);
   });
+  const tidy = setInterval(() => void queue.removeAbandoned(() => liveWorkers(db)), tidyEveryMs);
+  tidy.unref();
   log.info({ workerId }, 'worker started');
   return {
     workerId,
     async close() {
+      clearInterval(tidy);
       // The lock last: while it is held nobody else takes what this worker still drives.
       await closeInTurn([sweep, engine, watches, committer, clients, lock].map((part) => () => part.close()));
       log.info({ workerId }, 'worker stopped');

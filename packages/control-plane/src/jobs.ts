@@ -13,6 +13,12 @@ export function wakeQueueName(owner?: number | null): string {
   return owner ? `wake-${owner}` : 'wake';
 }
 
+/** The worker that alone serves a queue; undefined for the common one. */
+export function workerOfQueue(name: string): number | undefined {
+  const id = /^wake-(\d+)$/.exec(name)?.[1];
+  return id === undefined ? undefined : Number(id);
+}
+
 /**
  * No retries: what a lost or failed wake-up leaves undone, the sweep finds within 250 ms. Nothing is kept of it. Ids of our
  * own, because BullMQ's on Postgres come from a sequence that the first role to use a queue would own; never the row's,

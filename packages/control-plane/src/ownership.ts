@@ -37,6 +37,12 @@ export async function holdWorkerLock(
   return { workerId, close };
 }
 
+/** The workers that hold their lock. */
+export async function liveWorkers(db: Pick<Database, 'prisma'>): Promise<ReadonlySet<number>> {
+  const [row] = await db.prisma.$queryRaw<{ ids: number[] }[]>`select live_workers() as ids`;
+  return new Set(row?.ids);
+}
+
 /** An event that the state does not hold yet. */
 export type UnfoldedEvent = { number: number; type: string; data: Prisma.JsonValue; at: Date };
 
