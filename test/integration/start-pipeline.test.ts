@@ -30,7 +30,6 @@ describe('start_pipeline', () => {
     assert.equal(pipeline.source, null);
     assert.deepEqual(pipeline.context, { reason: 'test' });
     assert.deepEqual([...pipeline.config], [4, 5, 6]);
-    assert.equal(pipeline.wakeAt?.getTime(), start.pipeline.wakeAt?.getTime());
     assert.deepEqual([pipeline.version, pipeline.lastEvent, pipeline.foldedEvent], [0, 3, 1]);
     assert.deepEqual(
       pipeline.deployments.map(({ lastEvent, foldedEvent }) => [lastEvent, foldedEvent]),
@@ -41,6 +40,30 @@ describe('start_pipeline', () => {
     );
     assert.deepEqual([...(pipeline.deployments[0]?.plan ?? [])], [1, 2, 3]);
     assert.deepEqual(await numbersOf(start.pipeline.id), [1, 2, 3]);
+  });
+
+  it('makes due by the clock of the database, however wrong that of the caller is', async () => {
+    const start = pipelineStart(api, org, 1);
+    const ahead = new Date(Date.now() + 60_000);
+    start.pipeline.startedAt = ahead;
+    for (const event of start.events) event.at = ahead;
+    await insertPipeline(api, org, start);
+    const [due] = await worker.prisma.$queryRaw<{ pipeline: boolean; deployment: boolean }[]>`
+      select p.wake_at <= now() as pipeline, d.wake_at <= now() as deployment
+      from pipeline p join deployment d on d.pipeline_id = p.id where p.id = ${start.pipeline.id}::uuid`;
+    assert.deepEqual(due, { pipeline: true, deployment: true });
+  });
+
+  it('leaves alone what is not due', async () => {
+    const start = pipelineStart(api, org, 1);
+    start.pipeline.due = false;
+    for (const deployment of start.deployments) deployment.due = false;
+    await insertPipeline(api, org, start);
+    const stored = await worker.prisma.pipeline.findUniqueOrThrow({
+      where: { id: start.pipeline.id },
+      select: { wakeAt: true, deployments: { select: { wakeAt: true } } },
+    });
+    assert.deepEqual(stored, { wakeAt: null, deployments: [{ wakeAt: null }] });
   });
 
   it('names the pipeline of the same application that runs, and starts once it is final', async () => {

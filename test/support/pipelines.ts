@@ -18,7 +18,7 @@ export function pipelineStart(db: Database, organisation: TestOrganisation, depl
     status: 'NOT_STARTED',
     plan: Uint8Array.of(1, 2, 3),
     state: { step: 0 },
-    wakeAt: at,
+    due: true,
   }));
   return {
     pipeline: {
@@ -33,7 +33,7 @@ export function pipelineStart(db: Database, organisation: TestOrganisation, depl
       config: Uint8Array.of(4, 5, 6),
       configDigest: 'digest',
       state: { begun: true },
-      wakeAt: at,
+      due: true,
     },
     deployments: targets,
     events: [

@@ -26,7 +26,8 @@ export type PipelineStart = {
     config: Uint8Array;
     configDigest: string;
     state: Json;
-    wakeAt: Date | null;
+    /** Somebody must look at it at once. */
+    due: boolean;
     startedAt?: Date | null;
   };
   deployments: {
@@ -39,7 +40,8 @@ export type PipelineStart = {
     phase?: string | null;
     plan: Uint8Array;
     state: Json;
-    wakeAt: Date | null;
+    /** Somebody must look at it at once. */
+    due: boolean;
   }[];
   events: ({ deploymentId?: string } & NewEvent)[];
   claims?: Claim[];
@@ -77,14 +79,13 @@ export async function insertPipeline(
       config_base64: Buffer.from(pipeline.config).toString('base64'),
       config_digest: pipeline.configDigest,
       state: pipeline.state,
-      wake_at: pipeline.wakeAt,
+      due: pipeline.due,
       started_at: pipeline.startedAt,
     },
-    deployments: deployments.map(({ clusterId, plan, wakeAt, ...same }) => ({
+    deployments: deployments.map(({ clusterId, plan, ...same }) => ({
       ...same,
       cluster_id: clusterId,
       plan_base64: Buffer.from(plan).toString('base64'),
-      wake_at: wakeAt,
     })),
     events: events.map(({ deploymentId, ...event }) => ({ ...event, deployment_id: deploymentId })),
     claims: claims.map(claimRow),

@@ -152,7 +152,7 @@ async function deploymentRow(ctx: CallerContext, { plan, cluster }: Target) {
     status: state.status,
     plan: await ctx.vault.encryptJson(ctx.scope.organisationId, at, plan),
     state,
-    wakeAt: ctx.clock.now(),
+    due: true,
   };
 }
 
@@ -187,7 +187,7 @@ async function pipelineRow(
     config,
     configDigest: digestOf(file.value),
     state,
-    wakeAt: null,
+    due: false,
     startedAt: now,
   };
 }
