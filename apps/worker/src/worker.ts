@@ -3,6 +3,7 @@ import { closeInTurn } from '@cdaas/control-plane/close-in-turn.ts';
 import { createClusterLoader } from '@cdaas/control-plane/cluster-access.ts';
 import { type Database, instanceId } from '@cdaas/control-plane/db.ts';
 import { createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts';
+import { createKubeEvents } from '@cdaas/control-plane/drivers/kube-events.ts';
 import type { Vault } from '@cdaas/control-plane/encryption.ts';
 import { createEngine } from '@cdaas/control-plane/engine.ts';
 import type { Outbound } from '@cdaas/control-plane/outbound.ts';
@@ -33,7 +34,19 @@ export async function startWorker({ db, queue, vault, outbound, log }: WorkerDep
   const wake = (id: string) => engine.wake(id);
   const watches = createWatches({ db, clients, queue, workerId, log, wake });
   const instance = await instanceId(db);
-  const engine = createEngine({ db, committer, clients, vault, watches, workerId, instance, clock: db.clock, log });
+  const kubeEvents = createKubeEvents({ clients, instance, log });
+  const engine = createEngine({
+    db,
+    committer,
+    clients,
+    vault,
+    watches,
+    kubeEvents,
+    workerId,
+    instance,
+    clock: db.clock,
+    log,
+  });
   const sweep = createSweep({
     db,
     workerId,
@@ -55,7 +68,9 @@ export async function startWorker({ db, queue, vault, outbound, log }: WorkerDep
     async close() {
       clearInterval(tidy);
       // The lock last: while it is held nobody else takes what this worker still drives.
-      await closeInTurn([sweep, engine, watches, committer, clients, lock].map((part) => () => part.close()));
+      await closeInTurn(
+        [sweep, engine, kubeEvents, watches, committer, clients, lock].map((part) => () => part.close()),
+      );
       log.info({ workerId }, 'worker stopped');
     },
   };

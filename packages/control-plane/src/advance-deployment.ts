@@ -13,6 +13,7 @@ import type { Clock } from './context.ts';
 import { type Database, scoped } from './db.ts';
 import { type Original, performEffect } from './drivers/effects.ts';
 import type { KubeClients } from './drivers/kube-clients.ts';
+import type { KubeEvents } from './drivers/kube-events.ts';
 import type { Vault } from './encryption.ts';
 import { ownedChanges, previousForm } from './owned-objects.ts';
 import { type DrivenDeployment, loadOwned, type UnfoldedEvent } from './ownership.ts';
@@ -36,6 +37,7 @@ export type DriveDeps = {
   clients: KubeClients;
   vault: Vault;
   watches: Watches;
+  kubeEvents: Pick<KubeEvents, 'tell'>;
   workerId: number;
   /** The control plane's own id, as on cluster objects. */
   instance: string;
@@ -196,6 +198,7 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
       freeClaims: isFinal(state.status),
     });
     if (outcome.won) {
+      deps.kubeEvents.tell(drive.row, drive.state, state);
       drive.news = [];
       drive.state = state;
       drive.row.version = outcome.version;

@@ -162,16 +162,29 @@ export function waitingFor(state: DeploymentState): string | null {
     return `the cluster: ${state.retry.message} (since ${state.heldSince}, next try ${state.retry.until})`;
   }
   const words = instructionWords(state);
-  const attention = guardConditions(state).flatMap(({ key }) => {
+  const attention = attentionOf(state);
+  if (attention.length === 0) return words;
+  const held = currentInstruction(state).kind === 'write' && state.effect === null;
+  if (held) return `${attention.join('; ')}; no weight rises until that is over`;
+  return [words, `attention: ${attention.join('; ')}`].filter(Boolean).join('; ');
+}
+
+/** What the guards see that people should know. */
+function attentionOf(state: DeploymentState): string[] {
+  return guardConditions(state).flatMap(({ key }) => {
     const seen = state.observed[key];
     if (!seen?.holds) return [];
     const { readyTimeoutSeconds } = state.outline;
     return key === shortGuard ? [seen.detail + deadlineWords(seen.at, readyTimeoutSeconds)] : [seen.detail];
   });
-  if (attention.length === 0) return words;
-  const held = currentInstruction(state).kind === 'write' && state.effect === null;
-  if (held) return `${attention.join('; ')}; no weight rises until that is over`;
-  return [words, `attention: ${attention.join('; ')}`].filter(Boolean).join('; ');
+}
+
+/** Why the run does not go on as it should: a cluster that does not do as asked, or what the guards see; null while all is well. */
+export function heldBy(state: DeploymentState): string | null {
+  if (state.completedAt !== null || state.startedAt === null) return null;
+  const { retry, heldSince } = state;
+  const parts = [...(retry !== null && heldSince !== null ? [retry.message] : []), ...attentionOf(state)];
+  return parts.length === 0 ? null : parts.join('; ');
 }
 
 function instructionWords(state: DeploymentState): string | null {

@@ -31,6 +31,8 @@ export type KubeRequest = {
   signal?: AbortSignal | undefined;
   /** From the call to the end of the answer, waiting for a free slot included. Default 10 s. */
   timeoutMs?: number | undefined;
+  /** What nobody waits for: its failure is no sign that the cluster is away, and does not hold up other requests. */
+  bestEffort?: true;
 };
 
 export type KubeLimits = {
@@ -117,9 +119,9 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
     sent,
   });
   /** Tells the breaker what became of a call. */
-  const settled = (outcome: Outcome): Outcome => {
+  const settled = (outcome: Outcome, bestEffort = false): Outcome => {
     if (outcome.kind === 'answered') breaker.succeeded();
-    else if (isFailure(outcome.code)) breaker.failed();
+    else if (isFailure(outcome.code) && !bestEffort) breaker.failed();
     return outcome;
   };
   const refusedByBreaker = (retryInMs: number) =>
@@ -167,7 +169,7 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
         if (failed) return failed;
       }
       if (closing) return closedOutcome();
-      const outcome = settled(await send(request, Math.max(1, deadline - now())));
+      const outcome = settled(await send(request, Math.max(1, deadline - now())), request.bestEffort);
       // A kept-alive connection can be closed by the server just as it is used again. Asking twice is harmless.
       const again = request.method === 'GET' && outcome.kind === 'unreachable' && outcome.code === 'reset';
       return again && deadline > now() ? settled(await send(request, deadline - now())) : outcome;

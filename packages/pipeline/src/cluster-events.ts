@@ -1,0 +1,91 @@
+import type { DeploymentState, Slot } from './deployment-state.ts';
+import type { KubernetesObject, ObjectRef } from './kubernetes.ts';
+import { fieldManager } from './marks.ts';
+import { currentInstruction } from './moves.ts';
+import { heldBy, narrate, waitingFor } from './narrate.ts';
+import { refOf } from './render.ts';
+
+/**
+ * What a run tells those who look at its objects with kubectl: Kubernetes Events on the root Service and the
+ * TrafficSplit, for each weight, each hold and its end, a roll back, and the end.
+ */
+export type ClusterEvent = { type: 'Normal' | 'Warning'; reason: string; message: string };
+
+/** What became of a run between two states that follow each other, oldest first; mostly nothing. */
+export function clusterEventsOf(before: DeploymentState, after: DeploymentState): ClusterEvent[] {
+  const words = narrate(before, { type: 'due', at: '' }, after) ?? '';
+  if (after.completedAt !== null) return before.completedAt === null ? [endOf(after, words)] : [];
+  if (after.rollBack !== null && before.rollBack === null) {
+    return [{ type: 'Warning', reason: 'RollingBack', message: words }];
+  }
+  const events: ClusterEvent[] = [];
+  const held = heldBy(after);
+  if (held !== null && heldBy(before) === null) events.push({ type: 'Warning', reason: 'Held', message: held });
+  if (held === null && heldBy(before) !== null) events.push({ type: 'Normal', reason: 'Resumed', message: 'Goes on' });
+  const reason = before.at === after.at || words === '' ? null : reasonOfDone(before);
+  if (reason !== null) events.push({ type: 'Normal', reason, message: words });
+  const pauses = after.status === 'PAUSED' || after.status === 'AWAITING_APPROVAL';
+  if (pauses && before.status !== after.status) {
+    events.push({ type: 'Normal', reason: 'Paused', message: `Waits for ${waitingFor(after)}` });
+  }
+  return events;
+}
+
+function endOf({ status }: DeploymentState, message: string): ClusterEvent {
+  if (status === 'SUCCEEDED') return { type: 'Normal', reason: 'Succeeded', message };
+  return { type: 'Warning', reason: status === 'FAILED' ? 'Failed' : 'Cancelled', message };
+}
+
+/** Of the instructions only those that a user of the Service feels. */
+function reasonOfDone(before: DeploymentState): string | null {
+  const done = currentInstruction(before);
+  if (done.kind !== 'write') return null;
+  if (done.id.startsWith('S2.pin')) return 'CanaryStarted';
+  if (done.id.startsWith('F2.pin')) return 'PointOfNoReturn';
+  const { op } = done.change;
+  return op === 'weights' || (op === 'create' && done.slot.startsWith('split')) ? 'TrafficShifted' : null;
+}
+
+/** An object that Events are about, as it is known now. */
+export type Subject = { ref: ObjectRef; uid: string };
+
+/** The root Services and TrafficSplits of a run that exist. */
+export function subjectsOf(state: DeploymentState): Subject[] {
+  return (Object.keys(state.objects) as Slot[]).flatMap((slot) => {
+    const uid = state.objects[slot]?.uid;
+    return uid !== undefined && /^(root|split)/.test(slot) ? [{ ref: refOf(state, slot), uid }] : [];
+  });
+}
+
+/** Longer messages are refused by the API server. */
+const maxMessage = 1000;
+
+/**
+ * An Event (core/v1) as Kubernetes' own recorders write it: that form is what every version of kubectl shows.
+ *
+ * @param name unique in its namespace
+ * @param at ISO 8601
+ */
+export function renderClusterEvent(
+  { type, reason, message }: ClusterEvent,
+  { ref, uid }: Subject,
+  { name, instance, at }: { name: string; instance: string; at: string },
+): KubernetesObject {
+  const { namespace = 'default' } = ref;
+  const second = at.replace(/\.\d+/, '');
+  return {
+    apiVersion: 'v1',
+    kind: 'Event',
+    metadata: { name, namespace },
+    involvedObject: { apiVersion: ref.apiVersion, kind: ref.kind, namespace, name: ref.name, uid },
+    reason,
+    message: message.length > maxMessage ? `${message.slice(0, maxMessage - 1)}…` : message,
+    type,
+    count: 1,
+    firstTimestamp: second,
+    lastTimestamp: second,
+    source: { component: fieldManager },
+    reportingComponent: fieldManager,
+    reportingInstance: instance,
+  };
+}
