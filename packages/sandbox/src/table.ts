@@ -14,7 +14,8 @@ import type { Resource } from './resources.ts';
 import type { Entry } from './store.ts';
 
 type Column = { name: string; type: string; format?: string; description?: string; priority: number };
-type Printer = { columns: Column[]; cells: (object: KubeObject) => unknown[] };
+/** `unnamed`: the name is no column in front. */
+type Printer = { columns: Column[]; cells: (object: KubeObject) => unknown[]; unnamed?: true };
 
 export type IncludeObject = 'Metadata' | 'Object' | 'None';
 
@@ -26,7 +27,7 @@ export function renderTable(
   include: IncludeObject,
   metadata: Fields,
 ): string {
-  const { columns, cells } = printerOf(resource, version);
+  const { columns, cells, unnamed } = printerOf(resource, version);
   const rows = entries.map(({ object, json }) => {
     const shown =
       include === 'Object'
@@ -37,13 +38,14 @@ export function renderTable(
             metadata: { ...object.metadata, managedFields: undefined },
           });
     const part = include === 'None' ? '' : `,"object":${shown}`;
-    return `{"cells":${JSON.stringify([object.metadata.name, ...cells(object)])}${part}}`;
+    const named = unnamed ? [] : [object.metadata.name];
+    return `{"cells":${JSON.stringify([...named, ...cells(object)])}${part}}`;
   });
   const head = JSON.stringify({
     kind: 'Table',
     apiVersion: 'meta.k8s.io/v1',
     metadata,
-    columnDefinitions: [{ ...column('Name'), format: 'name' }, ...columns],
+    columnDefinitions: [...(unnamed ? [] : [{ ...column('Name'), format: 'name' }]), ...columns],
   });
   return `${head.slice(0, -1)},"rows":[${rows.join(',')}]}`;
 }
@@ -131,12 +133,24 @@ const printers: Record<string, Printer> = {
     cells: (object) => [object.type, String(Object.keys(fieldsAt(object, 'data')).length), ageOf(object)],
   },
   events: {
-    columns: [column('Last Seen'), column('Type'), column('Reason'), column('Object'), column('Message')],
+    unnamed: true,
+    columns: [
+      column('Last Seen'),
+      column('Type'),
+      column('Reason'),
+      column('Object'),
+      column('Source', 1),
+      column('Message'),
+      column('Count', 1),
+      { ...column('Name', 1), format: 'name' },
+    ],
     cells(object) {
       const about = fieldsAt(object, 'involvedObject');
-      const seen = Date.parse(String(object.lastTimestamp ?? object.metadata.creationTimestamp));
+      const seen = Date.parse(String(object.lastTimestamp ?? object.eventTime ?? object.metadata.creationTimestamp));
       const subject = `${String(about.kind).toLowerCase()}/${String(about.name)}`;
-      return [humanDuration(Date.now() - seen), object.type, object.reason, subject, object.message];
+      const source = fieldsAt(object, 'source').component ?? object.reportingComponent;
+      const words = [object.type, object.reason, subject, source, object.message, object.count ?? 1];
+      return [humanDuration(Date.now() - seen), ...words, object.metadata.name];
     },
   },
   'deployments.apps': {

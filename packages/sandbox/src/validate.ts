@@ -64,6 +64,12 @@ const rules: Record<string, Rule> = {
   'endpointslices.discovery.k8s.io': function* (object) {
     if (!object.addressType) yield required('addressType');
   },
+  events: function* ({ metadata, involvedObject }) {
+    const namespace = (isFields(involvedObject) && involvedObject.namespace) || 'default';
+    if (namespace !== metadata.namespace) {
+      yield malformed('involvedObject.namespace', namespace, 'does not match event.namespace');
+    }
+  },
   [definitionsId]: definitionCauses,
 };
 

@@ -1,15 +1,26 @@
-/** The garbage collector, and the emptying of namespaces that are being deleted. */
+/** The garbage collector, the emptying of namespaces that are being deleted, and the end of Events that are old. */
 import { removeEntry } from '../deletion.ts';
 import type { KubeObject } from '../objects.ts';
 import type { Resource } from '../resources.ts';
 import type { Entry } from '../store.ts';
 import type { Controller, ControllerContext } from './controller.ts';
-import { createQueue } from './queue.ts';
+import { createQueue, keyFor, splitKey } from './queue.ts';
+
+/** As long as kube-apiserver keeps Events by default. */
+const eventTtlMs = 3_600_000;
 
 export function cleanupController({ cluster, log }: ControllerContext): Controller {
   const { store, registry } = cluster;
   const owners = createQueue(collect, log);
   const spaces = createQueue(empty, log);
+  const events = createQueue((key) => {
+    const entry = store.get('events', ...splitKey(key));
+    if (entry) store.remove(entry);
+  }, log);
+  const expire = ({ metadata }: KubeObject) => {
+    const ageMs = Date.now() - Date.parse(metadata.creationTimestamp);
+    events.add(keyFor({ metadata }), Math.max(0, eventTtlMs - ageMs));
+  };
 
   /** Deletes what an owner that is gone leaves behind, unless another owner lives. */
   function collect(ownerUid: string): void {
@@ -58,16 +69,19 @@ export function cleanupController({ cluster, log }: ControllerContext): Controll
         }
       }
       for (const { object } of store.list('namespaces')) spaces.add(object.metadata.name);
+      for (const { object } of store.list('events')) expire(object);
     },
     changed({ type, entry }) {
       const { metadata } = entry.object;
       if (type === 'DELETED') owners.add(metadata.uid);
+      if (type === 'ADDED' && entry.id === 'events') expire(entry.object);
       if (entry.id === 'namespaces' && metadata.deletionTimestamp) spaces.add(metadata.name);
       const space = store.get('namespaces', '', metadata.namespace ?? '');
       if (space?.object.metadata.deletionTimestamp) spaces.add(metadata.namespace!);
     },
     stop() {
       owners.stop();
+      events.stop();
       spaces.stop();
     },
   };
