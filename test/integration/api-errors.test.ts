@@ -233,12 +233,12 @@ test('without a database every route says so and none fails: 503 with Retry-Afte
 
 test('no request that a client can send fails the server', async () => {
   const path = fc.oneof(
-    fc.constantFrom('/clusters', '/pipelines', '/pipelines/kubernetes', '/oauth/token', '/openapi.json'),
+    fc.constantFrom('/clusters', '/pipelines', '/pipelines/kubernetes', '/v1/graphql', '/oauth/token', '/openapi.json'),
     fc
       .tuple(
         fc.constantFrom('/clusters/', '/pipelines/', '/deployments/'),
         fc.string({ unit: 'binary', maxLength: 30 }),
-        fc.constantFrom('', '/config', '/events', '/cancel', '/rollback', '/steps/x/approve'),
+        fc.constantFrom('', '/config', '/events', '/cancel', '/redeploy', '/rollback', '/steps/x/approve'),
       )
       .map(([head, id, tail]) => `${head}${encodeURIComponent(id.toWellFormed())}${tail}`),
   );
@@ -263,6 +263,12 @@ test('no request that a client can send fails the server', async () => {
         'application/x-www-form-urlencoded',
         ';;',
         'application/vnd.start.kubernetes.pipeline.v2+json',
+        'application/vnd.start.kubernetes.pipeline.v2.link+json',
+      ),
+      'x-armory-config-location': fc.oneof(
+        fc.string(),
+        fc.webUrl(),
+        fc.webPath().map((path) => `armory::http://x${path}/pipelines/${path}/config`),
       ),
       'idempotency-key': fc.string(),
       'last-event-id': fc.string(),

@@ -222,16 +222,6 @@ test('namespaces and cluster-scoped kinds outside of the cluster’s lists are r
   assert.deepEqual(codesOf(answer).sort(), ['field.enum', 'manifest.kind']);
 });
 
-test('starting from a link is not supported yet, and says so', async () => {
-  const tenant = await tenantWithCluster('link');
-  const answer = await start(tenant, '{"account":"","targetFilters":null}', {
-    'content-type': 'application/vnd.start.kubernetes.pipeline.v2.link+json',
-    'x-armory-config-location': 'https://example.org/file.yaml',
-  });
-  assert.equal(answer.status, 422);
-  assert.match(answer.text, /not supported yet/);
-});
-
 test('the config comes back as it was sent, Secrets included, for those who may start', async () => {
   const tenant = await tenantWithCluster('config');
   const id = pipelineIdOf(await start(tenant));

@@ -37,10 +37,14 @@ const routes: Record<string, Row> = {
   'GET /pipelines/:id/config': { permission: 'deployment.view', names: true },
   'GET /pipelines/:id/events': { permission: 'deployment.view', names: true },
   'POST /pipelines/:id/cancel': { permission: 'deployment.manage', names: true },
+  'POST /pipelines/:id/redeploy': { permission: 'deployment.start', names: true },
   'GET /deployments/:id': { permission: 'deployment.view', names: true },
   'GET /deploy-engine/deployments/:id': { permission: 'deployment.view', names: true },
   'POST /deployments/:id/rollback': { permission: 'deployment.manage', names: true },
   'POST /deployments/:id/steps/:ref/approve': { permission: 'deployment.approve', names: true },
+  'POST /v1/graphql': { permission: 'deployment.view', body: { query: '{ __typename }' } },
+  'POST /sandbox/clusters': { permission: 'cluster.manage', body: {} },
+  'GET /sandbox/clusters/:id': { permission: 'cluster.list' },
 };
 
 after(() => api.close());
@@ -142,6 +146,30 @@ test('a token of one tenant cannot be turned to another by its path, query, head
     [`/pipelines/%2e%2e/${pipelineId}`, {}],
   ] as const) {
     assert.equal((await api.call(stranger.admin, 'GET', url, { headers })).status, 404, url);
+  }
+});
+
+test('a pipeline of another tenant is nothing to GraphQL, under whatever spelling of its id', async () => {
+  const query = 'query($id: uuid!) { pipelineById(id: $id) { id status application { name } } }';
+  const ask = (as: { token: string }, id: string) =>
+    api.call(as, 'POST', '/v1/graphql', { body: { query, variables: { id } } });
+  assert.match((await ask(owner.admin, pipelineId)).text, /"name":"shop"/);
+  for (const caller of [stranger.admin, owner.neighbour]) {
+    for (const id of [pipelineId, pipelineId.toUpperCase()]) {
+      assert.equal((await ask(caller, id)).text, '{"data":{"pipelineById":null}}');
+    }
+  }
+});
+
+test('a pipeline of another tenant cannot be started again by its location', async () => {
+  const headers = {
+    'content-type': 'application/vnd.start.kubernetes.pipeline.v2.link+json',
+    'x-armory-config-location': `armory::http://127.0.0.1:8080/pipelines/${pipelineId}/config`,
+  };
+  for (const caller of [stranger.admin, owner.neighbour]) {
+    const answer = await api.call(caller, 'POST', '/pipelines/kubernetes', { body: '{}', headers });
+    assert.equal(answer.status, 404, answer.text);
+    assert.deepEqual(codesOf(answer), ['not.found']);
   }
 });
 

@@ -19,7 +19,9 @@ import { validatorCompiler } from './plugins/violations.ts';
 import { clusterRoutes } from './routes/clusters.ts';
 import { deploymentRoutes } from './routes/deployments.ts';
 import { eventRoutes } from './routes/events.ts';
+import { graphqlRoutes } from './routes/graphql.ts';
 import { pipelineRoutes } from './routes/pipelines.ts';
+import { sandboxClusterRoutes } from './routes/sandbox-clusters.ts';
 import { systemRoutes } from './routes/system.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 
@@ -65,5 +67,7 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(pipelineRoutes, deps);
   await app.register(eventRoutes, deps);
   await app.register(deploymentRoutes);
+  await app.register(graphqlRoutes);
+  await app.register(sandboxClusterRoutes);
   return app;
 }

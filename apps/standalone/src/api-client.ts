@@ -14,7 +14,10 @@ export type ApiClient = {
 
 const Pipeline = z.object({
   status: z.string(),
-  steps: z.array(z.object({ deployment: z.object({ id: z.string() }) })),
+  // Besides the runs of targets there are pauses.
+  steps: z
+    .array(z.object({ deployment: z.object({ id: z.string() }).optional() }))
+    .transform((steps) => steps.flatMap(({ deployment }) => (deployment === undefined ? [] : [{ deployment }]))),
 });
 export type PipelineNow = z.infer<typeof Pipeline>;
 

@@ -15,6 +15,7 @@ export const errorCodes = {
   'rate.limited': { status: 429, title: 'Too many requests' },
   'dependency.unavailable': { status: 503, title: 'Something this server needs is not available' },
   'server.error': { status: 500, title: 'The server failed' },
+  'not.implemented': { status: 501, title: 'This server does not do this' },
   'auth.missing': { status: 401, title: 'No valid credentials' },
   'auth.forbidden': { status: 403, title: 'The caller may not do this' },
   'idempotency.mismatch': { status: 422, title: 'The Idempotency-Key was used with another body' },

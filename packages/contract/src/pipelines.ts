@@ -50,6 +50,28 @@ export const StartHeaders = z.object({
     .describe('Repeating a start with the same key and body within 24 h answers as the first time and starts nothing.'),
 });
 
+/** A start that may name an earlier pipeline instead of bringing the file (spec/cli-wire-protocol.md §3.2). */
+export const StartOrRedeployHeaders = StartHeaders.extend({
+  'x-armory-config-location': text(4_000)
+    .optional()
+    .describe(
+      `With \`${fileMediaTypes.link}\`: \`armory::<address>/pipelines/<id>/config\`, the pipeline to start again.`,
+    ),
+});
+
+/** What a redeploy changes (spec/cli-wire-protocol.md §3.4). What is null, absent or empty stays as it was. */
+export const RedeployRequest = z
+  .strictObject({
+    account: text(500).nullish().describe('Replaces the account of every target.'),
+    targetFilters: z
+      .array(z.strictObject({ includeTarget: z.string() }))
+      .nullish()
+      .describe('The targets to deploy to; an empty list is all of them.'),
+    context: z.record(z.string(), z.unknown()).nullish().describe('Added to the context of the file, key by key.'),
+  })
+  .meta({ id: 'RedeployRequest' });
+export type RedeployRequest = z.infer<typeof RedeployRequest>;
+
 export const StartAnswer = z
   .object({
     pipelineId: z.string(),
@@ -110,21 +132,37 @@ export const PipelineList = z
   .meta({ id: 'PipelineList' });
 export type PipelineList = z.infer<typeof PipelineList>;
 
+const commonStep = {
+  ref: z.string(),
+  status: StepStatus,
+  dependsOn: z.array(z.string()),
+  constraintFor: z.string(),
+};
+
+/**
+ * The run of each target, in order; after them the timed pause that a target's strategy is in, for as long as it lasts:
+ * clients in use tell a pipeline that is PAUSED by its pause steps (spec/cli-wire-protocol.md §4).
+ */
 export const PipelineStep = z
-  .object({
-    ref: z.string(),
-    type: z.enum(['deployment']),
-    status: StepStatus,
-    dependsOn: z.array(z.string()),
-    constraintFor: z.string(),
-    deployment: z.object({
-      id: z.string(),
-      environment: z.string(),
-      step: z.number().int(),
-      totalSteps: z.number().int(),
+  .discriminatedUnion('type', [
+    z.object({
+      type: z.literal('deployment'),
+      ...commonStep,
+      deployment: z.object({
+        id: z.string(),
+        environment: z.string(),
+        step: z.number().int(),
+        totalSteps: z.number().int(),
+      }),
     }),
-  })
+    z.object({
+      type: z.literal('pause'),
+      ...commonStep,
+      pause: z.object({ duration: z.number(), unit: z.string() }),
+    }),
+  ])
   .meta({ id: 'PipelineStep' });
+export type PipelineStep = z.infer<typeof PipelineStep>;
 
 /** spec/behaviour.md §14, spec/cli-wire-protocol.md §4. Moments that have not come are empty strings. */
 export const PipelineView = z

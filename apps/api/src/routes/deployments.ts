@@ -124,6 +124,18 @@ export function stepsDone(state: DeploymentRead['state']): number {
   return state.steps.filter(({ status }) => status === 'SUCCEEDED').length;
 }
 
+/** A pause of a strategy that ends by itself. */
+export type TimedPause = { ref: string; status: StepStatus; duration: number; unit: string };
+
+/** The timed pauses that a deployment is in. */
+export function pausesOf(state: DeploymentRead['state']): TimedPause[] {
+  return state.steps.flatMap((_, index) => {
+    const { ref, status, pause } = stepView(state, index);
+    if (status !== 'PAUSED' || pause?.duration === undefined || pause.unit === undefined) return [];
+    return [{ ref, status, duration: pause.duration, unit: pause.unit }];
+  });
+}
+
 function stepView(state: DeploymentRead['state'], index: number): CanaryStep {
   const step = state.outline.steps[index];
   const progress = state.steps[index];

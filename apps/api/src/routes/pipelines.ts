@@ -7,10 +7,13 @@ import {
   PipelineConfig,
   PipelineList,
   PipelineParams,
+  type PipelineStep,
   type PipelineSummary,
   PipelineView,
+  RedeployRequest,
   StartAnswer,
   StartHeaders,
+  StartOrRedeployHeaders,
   StartQuery,
   startMediaType,
 } from '@cdaas/contract/pipelines.ts';
@@ -22,18 +25,21 @@ import {
   type PipelineRead,
   type PipelineSummaryRead,
 } from '@cdaas/control-plane/pipelines.ts';
+import type { CallerContext } from '@cdaas/control-plane/principals.ts';
+import { pipelineOfLocation, redeploySource } from '@cdaas/control-plane/redeploy.ts';
 import { type Checked, checkStart, startPipeline } from '@cdaas/control-plane/start.ts';
 import type { FileText } from '@cdaas/pipeline/file/parse.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { stepRef } from '@cdaas/pipeline/plan.ts';
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { errorAnswers, moment } from '../answers.ts';
 import type { ApiDeps } from '../deps.ts';
 import { callerOf } from '../plugins/auth.ts';
-import { checkDepth, installTextBodies } from '../plugins/bodies.ts';
-import { shownStatus, stepsDone } from './deployments.ts';
+import { checkDepth, installTextBodies, readJson } from '../plugins/bodies.ts';
+import { violationsOf } from '../plugins/violations.ts';
+import { pausesOf, shownStatus, stepsDone, type TimedPause } from './deployments.ts';
 
 /** Starts, and what became of them. */
 export const pipelineRoutes: FastifyPluginAsyncZod<ApiDeps> = async (app, { settings }) => {
@@ -100,6 +106,33 @@ export const pipelineRoutes: FastifyPluginAsyncZod<ApiDeps> = async (app, { sett
       return reply.code(202).send({ id, accepted: 'cancel', status });
     },
   );
+
+  app.post(
+    '/pipelines/:id/redeploy',
+    {
+      config: { permission: 'deployment.start' },
+      schema: {
+        tags: ['pipelines'],
+        summary: 'Start a new pipeline from the configuration and manifests of an earlier one.',
+        params: PipelineParams,
+        querystring: StartQuery,
+        headers: StartHeaders,
+        body: RedeployRequest.nullish(),
+        response: { 200: DryRunAnswer, 202: StartAnswer, ...errorAnswers(400, 404, 409, 413, 415, 422) },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      const source = await redeploySource(callerOf(request), { ...request.body, id });
+      const { query, headers } = request;
+      const key = headers['idempotency-key'];
+      return answerStart(request, reply, source, {
+        dryRun: query.dryRun,
+        key,
+        route: `POST /pipelines/${id}/redeploy`,
+      });
+    },
+  );
 };
 
 /** The two paths of a start. They take the file as text, so they have a scope of their own for parsing bodies. */
@@ -112,39 +145,57 @@ const startRoutes = async (app: Parameters<FastifyPluginAsyncZod>[0], depthLimit
         config: { permission: 'deployment.start' },
         schema: {
           tags: ['pipelines'],
-          summary: 'Start a pipeline from a deployment file.',
-          consumes: [...fileMediaTypes.json, ...fileMediaTypes.yaml],
+          summary: 'Start a pipeline from a deployment file, or from an earlier pipeline.',
+          consumes: [...fileMediaTypes.json, ...fileMediaTypes.yaml, fileMediaTypes.link],
           querystring: StartQuery,
-          headers: StartHeaders,
+          headers: StartOrRedeployHeaders,
           // Read as text, so that violations can name their place; only the description is of an object.
           body: z.unknown().meta({ type: 'object', description: 'A deployment file.' }),
-          response: { 200: DryRunAnswer, 202: StartAnswer, ...errorAnswers(400, 409, 413, 415, 422) },
+          response: { 200: DryRunAnswer, 202: StartAnswer, ...errorAnswers(400, 404, 409, 413, 415, 422) },
         },
       },
       async (request, reply) => {
-        const ctx = callerOf(request);
-        const source = sourceOf(request, request.body, depthLimit);
-        if (request.query.dryRun === true) return reply.code(200).send(dryRunOf(await checkStart(ctx, source)));
-        const key = request.headers['idempotency-key'];
-        const client = request.raw.headers['x-armory-client'] ?? request.raw.headers['user-agent'];
-        const answer = await startPipeline(ctx, {
-          source,
-          idempotency: key === undefined ? undefined : { key, route: `POST ${url}` },
-          client: typeof client === 'string' ? client : undefined,
+        const { body, query, headers } = request;
+        const source = await sourceOf(callerOf(request), body, depthLimit, {
+          mediaType: (request.raw.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '',
+          location: headers['x-armory-config-location'],
         });
-        if (request.raw.headers.accept === startMediaType) reply.type(startMediaType);
-        return reply.code(202).header('location', `/pipelines/${answer.pipelineId}`).send(answer);
+        const key = headers['idempotency-key'];
+        return answerStart(request, reply, source, { dryRun: query.dryRun, key, route: `POST ${url}` });
       },
     );
   }
 };
 
-function sourceOf(request: FastifyRequest, text: unknown, depthLimit: number): FileText {
-  const mediaType = (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+/** Starts, or tells what would be done; the answer has the media type that clients in use ask for. */
+async function answerStart(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  source: FileText,
+  { dryRun, key, route }: { dryRun: boolean | undefined; key: string | undefined; route: string },
+): Promise<FastifyReply> {
+  const ctx = callerOf(request);
+  if (dryRun === true) return reply.code(200).send(dryRunOf(await checkStart(ctx, source)));
+  const { accept, 'x-armory-client': product, 'user-agent': agent } = request.raw.headers;
+  const client = product ?? agent;
+  const answer = await startPipeline(ctx, {
+    source,
+    idempotency: key === undefined ? undefined : { key, route },
+    client: typeof client === 'string' ? client : undefined,
+  });
+  if (accept === startMediaType) reply.type(startMediaType);
+  return reply.code(202).header('location', `/pipelines/${answer.pipelineId}`).send(answer);
+}
+
+async function sourceOf(
+  ctx: CallerContext,
+  text: unknown,
+  depthLimit: number,
+  { mediaType, location }: { mediaType: string; location: string | undefined },
+): Promise<FileText> {
   if (mediaType === fileMediaTypes.link) {
-    throw new AppError('step.unsupported', 'not supported yet: starting from a URL or from an earlier pipeline', {
-      hint: 'Send the deployment file itself.',
-    });
+    const id = pipelineOfLocation(location);
+    return redeploySource(ctx, { ...readRedeploy(text, depthLimit), id });
   }
   if (typeof text !== 'string' || text.trim() === '') {
     throw new AppError('file.syntax', 'The deployment file is empty.', { hint: 'Send it as the body of the request.' });
@@ -153,6 +204,15 @@ function sourceOf(request: FastifyRequest, text: unknown, depthLimit: number): F
   const tooDeep = checkDepth(text, depthLimit);
   if (tooDeep !== undefined) throw tooDeep;
   return { json: text };
+}
+
+function readRedeploy(text: unknown, depthLimit: number): RedeployRequest {
+  if (typeof text !== 'string' || text.trim() === '') return {};
+  const read = readJson(text, depthLimit);
+  if (read instanceof AppError) throw read;
+  const parsed = RedeployRequest.safeParse(read.value);
+  if (!parsed.success) throw AppError.ofViolations(violationsOf(parsed.error.issues, 'body', read.value));
+  return parsed.data;
 }
 
 function dryRunOf({ resolved, targets }: Checked): DryRunAnswer {
@@ -203,13 +263,21 @@ function viewOf(read: PipelineRead): PipelineView {
     sourceControl,
     source,
     environments: deployments.map(({ target, namespace, account }) => ({ name: target, namespace, account })),
-    steps: deployments.map(({ id, target, state }) => ({
-      ref: `deploy-${target}`,
-      type: 'deployment' as const,
-      status: shownStatus(state.status),
-      dependsOn: [],
-      constraintFor: '',
-      deployment: { id, environment: target, step: stepsDone(state), totalSteps: state.steps.length },
-    })),
+    steps: [
+      ...deployments.map(({ id, target, state }) => ({
+        ref: `deploy-${target}`,
+        type: 'deployment' as const,
+        status: shownStatus(state.status),
+        dependsOn: [],
+        constraintFor: '',
+        deployment: { id, environment: target, step: stepsDone(state), totalSteps: state.steps.length },
+      })),
+      ...deployments.flatMap(({ target, state }) => pausesOf(state).map((pause) => pauseStep(target, pause))),
+    ],
   };
+}
+
+function pauseStep(target: string, { ref, status, duration, unit }: TimedPause): PipelineStep {
+  const at = { ref: `deploy-${target}/${ref}`, dependsOn: [], constraintFor: '' };
+  return { type: 'pause', ...at, status, pause: { duration, unit } };
 }
