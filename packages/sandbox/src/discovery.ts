@@ -111,7 +111,7 @@ export function openApiIndex(registry: Registry) {
 
 /**
  * The OpenAPI document of one group and version: enough for kubectl to see that `fieldValidation` is understood and
- * which kinds there are; the kinds' own fields are not described.
+ * which kinds there are. The fields of custom resources are described by their definitions, those of other kinds are not.
  */
 export function openApiDocument(registry: Registry, name: string, version: string) {
   const served = registry.all().filter((one) => one.group === name && one.versions.includes(version));
@@ -134,6 +134,7 @@ export function openApiDocument(registry: Registry, name: string, version: strin
     };
     schemas[`${groupVersion(resource, version)}/${resource.kind}`.replaceAll('/', '.')] = {
       type: 'object',
+      ...resource.custom?.schemas[version],
       'x-kubernetes-group-version-kind': marks,
     };
   }

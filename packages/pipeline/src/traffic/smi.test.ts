@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { KubernetesObject } from '../kubernetes.ts';
 import { samplePlan } from '../testing/samples.ts';
-import { chooseSplitApiVersion, meshWeights, quantity, splitSpec, splitWeights } from './smi.ts';
+import { chooseSplitApiVersion, meshWeights, quantity, splitSpec, splitWeights, wantsStringWeights } from './smi.ts';
 
 const { route } = samplePlan();
 
@@ -40,6 +40,19 @@ describe('the weights of a TrafficSplit', () => {
         { service: 'web-canary', weight: 0 },
       ],
     });
+  });
+
+  test('they are strings where the schema of the cluster wants strings, and only there', () => {
+    const schema = (weight: unknown) => ({
+      properties: { spec: { properties: { backends: { items: { properties: { weight } } } } } },
+    });
+    assert.equal(wantsStringWeights(schema({ type: 'string' })), true);
+    for (const weight of [{ type: 'number' }, { 'x-kubernetes-int-or-string': true }, undefined]) {
+      assert.equal(wantsStringWeights(schema(weight)), false);
+    }
+    assert.equal(wantsStringWeights(undefined), false);
+    const [root, canary] = splitSpec(route, { stable: 90, canary: 10 }, true).backends;
+    assert.deepEqual([root?.weight, canary?.weight], ['90', '10']);
   });
 
   const backends = (stable: unknown, canary: unknown) => [

@@ -1,4 +1,5 @@
 import type { Weights } from '../deployment-state.ts';
+import { isRecord } from '../is-record.ts';
 import type { KubernetesObject } from '../kubernetes.ts';
 import type { SmiRoute } from '../plan.ts';
 
@@ -15,13 +16,27 @@ export function chooseSplitApiVersion(served: readonly string[]): string | undef
   return version && `${splitGroup}/${version}`;
 }
 
-/** `spec` of the TrafficSplit: both backends always present, zero written out, whole integers out of 100. */
-export function splitSpec(route: SmiRoute, weights: Weights) {
+/**
+ * Whether a cluster takes the weights of a TrafficSplit only as strings, by the schema that it publishes for the kind
+ * (OpenAPI v3). Where it publishes none, or allows both, it takes integers.
+ */
+export function wantsStringWeights(schema: unknown): boolean {
+  const path = ['properties', 'spec', 'properties', 'backends', 'items', 'properties', 'weight', 'type'];
+  const type = path.reduce<unknown>((value, key) => (isRecord(value) ? value[key] : undefined), schema);
+  return type === 'string';
+}
+
+/**
+ * `spec` of the TrafficSplit: both backends always present, zero written out, whole integers out of 100; as strings
+ * where the cluster's schema wants those.
+ */
+export function splitSpec(route: SmiRoute, weights: Weights, asStrings = false) {
+  const written = (weight: number) => (asStrings ? String(weight) : weight);
   return {
     service: route.rootServiceName,
     backends: [
-      { service: route.rootServiceName, weight: weights.stable },
-      { service: route.canaryServiceName, weight: weights.canary },
+      { service: route.rootServiceName, weight: written(weights.stable) },
+      { service: route.canaryServiceName, weight: written(weights.canary) },
     ],
   };
 }
