@@ -5,6 +5,7 @@ import { approveStep, rollBackDeployment } from '@cdaas/control-plane/deployment
 import { waitingFor } from '@cdaas/pipeline/narrate.ts';
 import { approval, weight } from '../support/deployment-files.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
+import { holdWrite, pins } from '../support/test-cluster.ts';
 import { openWorld, type World } from '../support/world.ts';
 
 let world: World;
@@ -16,7 +17,7 @@ after(() => world.close());
 // Each case has a cluster of its own, whose mesh or network it disturbs.
 const ownScene = async () => world.scene({ cluster: await world.cluster() });
 
-describe('A mesh or a cluster in trouble', { concurrency: 8 }, () => {
+describe('A mesh or a cluster in trouble', { concurrency: 12 }, () => {
   it('which takes weights late has every next weight wait for it', async () => {
     const scene = await ownScene();
     await scene.first();
@@ -88,6 +89,110 @@ describe('A mesh or a cluster in trouble', { concurrency: 8 }, () => {
       1,
     );
     assert.deepEqual(scene.send(30), { answers: { '1': 30 }, failed: 0 });
+  });
+
+  it('which is down at F1 holds with the old version pinned, and still gives it back on request', async () => {
+    const scene = await ownScene();
+    const { adaptor } = scene.cluster.sandbox;
+    await scene.first();
+    const recorder = await scene.record();
+    const run = await scene.deploy({ version: '2', steps: [weight(50), approval()] });
+    await run.until('the approval', ({ status }) => status === 'AWAITING_APPROVAL');
+    const pinned = recorder.now().get('Service', 'web')?.spec;
+    adaptor.down = true;
+    await approveStep(scene.tenant.ctx, { id: run.deploymentId, ref: 'canary-step-2' });
+    const waiting = await run.until('the wait', ({ state }) => state.at === 'F1.mesh');
+    assert.match(waitingFor(waiting.state) ?? '', /the mesh to take 100 % of traffic/);
+    assert.equal(waiting.status, 'RUNNING');
+    assert.deepEqual(recorder.now().get('Service', 'web')?.spec, pinned);
+    await rollBackDeployment(scene.tenant.ctx, { id: run.deploymentId });
+    await run.until('the way back', ({ state }) => state.at === 'R1.mesh');
+    adaptor.down = false;
+    assert.equal((await run.end()).status, 'CANCELLED');
+    assert.deepEqual(checkLaws(await recorder.stop(), { replicas: 2, end: 'rolledBack' }), []);
+    assert.deepEqual(scene.send(20), { answers: { '1': 20 }, failed: 0 });
+  });
+
+  it('which is down at F3 keeps the split that leads to the new version, and finishes when it is up', async () => {
+    const scene = await ownScene();
+    const { adaptor } = scene.cluster.sandbox;
+    await scene.first();
+    const recorder = await scene.record();
+    const hold = holdWrite(scene, pins('web', 2), 'after');
+    const run = await scene.deploy({ version: '2', steps: [weight(50)] });
+    await hold.reached;
+    adaptor.down = true;
+    hold.release();
+    const waiting = await run.until('the wait', ({ state }) => state.at === 'F3.mesh');
+    assert.equal(waiting.status, 'FINISHING');
+    assert.deepEqual(scene.send(20), { answers: { '2': 20 }, failed: 0 });
+    adaptor.down = false;
+    assert.equal((await run.end()).status, 'SUCCEEDED');
+    assert.deepEqual(checkLaws(await recorder.stop(), { replicas: 2, end: 'succeeded' }), []);
+  });
+
+  it('which forgets the deleted split at F4 is told of, goes on after 30 s, and is no obstacle to the next deployment', async () => {
+    const scene = await ownScene();
+    const { adaptor } = scene.cluster.sandbox;
+    await scene.first();
+    adaptor.forgetsDeletes = true;
+    const seen = await (await scene.deploy({ version: '2', steps: [weight(50)] })).end(60_000);
+    assert.equal(seen.status, 'SUCCEEDED');
+    assert.ok(seen.state.warnings.some((warning) => /F4.mesh: gave up waiting after 30 s/.test(warning)));
+    assert.deepEqual(scene.send(20), { answers: { '2': 20 }, failed: 0 });
+    adaptor.forgetsDeletes = false;
+    const next = await (await scene.deploy({ version: '3', steps: [weight(50)] })).end();
+    assert.equal(next.status, 'SUCCEEDED');
+    assert.ok(next.state.warnings.some((warning) => /still has the weights 100\/0 of an earlier split/.test(warning)));
+    assert.deepEqual(scene.send(20), { answers: { '3': 20 }, failed: 0 });
+  });
+
+  it('which forgets the deleted split at R2 has the old version answer all the same', async () => {
+    const scene = await ownScene();
+    const { adaptor } = scene.cluster.sandbox;
+    await scene.first();
+    const run = await scene.deploy({ version: '2', steps: [weight(50), approval()] });
+    await run.until('the approval', ({ status }) => status === 'AWAITING_APPROVAL');
+    adaptor.forgetsDeletes = true;
+    await rollBackDeployment(scene.tenant.ctx, { id: run.deploymentId });
+    const seen = await run.end(60_000);
+    assert.equal(seen.status, 'CANCELLED');
+    assert.ok(seen.state.warnings.some((warning) => /R2.mesh: gave up waiting after 30 s/.test(warning)));
+    assert.deepEqual(seen.state.leftInCluster, []);
+    assert.deepEqual(scene.send(20), { answers: { '1': 20 }, failed: 0 });
+  });
+
+  it('which is down for the whole roll back has the canary Service stay for its traffic, and lists it', async () => {
+    const scene = await ownScene();
+    const { adaptor } = scene.cluster.sandbox;
+    await scene.first();
+    const run = await scene.deploy({ version: '2', steps: [weight(50), approval()] });
+    await run.until('the approval', ({ status }) => status === 'AWAITING_APPROVAL');
+    adaptor.down = true;
+    await rollBackDeployment(scene.tenant.ctx, { id: run.deploymentId });
+    const seen = await run.end(80_000);
+    assert.equal(seen.status, 'CANCELLED');
+    const left = seen.state.leftInCluster.join('\n');
+    assert.match(left, /Service web-canary stays, because the mesh still sends traffic of web to it/);
+    assert.deepEqual(scene.send(30), { answers: { '1': 30 }, failed: 0 });
+  });
+
+  it('which takes few splits a second has each of several canaries wait its turn', async () => {
+    const cluster = await world.cluster();
+    const scenes = await Promise.all([1, 2, 3, 4].map(() => world.scene({ cluster })));
+    await Promise.all(scenes.map((scene) => scene.first()));
+    const recorders = await Promise.all(scenes.map((scene) => scene.record()));
+    cluster.sandbox.adaptor.perSecond = 4;
+    const began = Date.now();
+    const ends = await Promise.all(
+      scenes.map(async (scene) => (await scene.deploy({ version: '2', steps: [weight(50)] })).end(60_000)),
+    );
+    // Each needs five turns: 100/0, 50/50, 0/100, 100/0 and the end of the split.
+    assert.ok(Date.now() - began >= 4_000, 'the rate was kept');
+    assert.deepEqual(ends.map(({ status }) => status).sort(), Array(4).fill('SUCCEEDED'));
+    for (const recorder of recorders) {
+      assert.deepEqual(checkLaws(await recorder.stop(), { replicas: 2, end: 'succeeded' }), []);
+    }
   });
 
   it('without confirmation takes the stored split for the weight in force', async () => {
