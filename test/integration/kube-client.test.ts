@@ -11,6 +11,7 @@ import {
   createAuthority,
   type FakeApiServer,
   json,
+  refusal,
   startFakeApiServer,
 } from '../support/fake-api-server.ts';
 
@@ -124,13 +125,8 @@ describe('a request', () => {
       response.writeHead(302, { location: `${server.url}/secret` });
       response.end();
     });
-    const body = answered(await clientOf().request({ method: 'GET', path }), 302);
-    assert.deepEqual(body, {
-      kind: 'Status',
-      status: 'Failure',
-      reason: 'RedirectRefused',
-      message: 'the server answered with a redirect (302), which is not followed',
-    });
+    const reason = unreachable(await clientOf().request({ method: 'GET', path }), 'answer.redirect', true);
+    assert.equal(reason, 'the server answered with a redirect (302), which is not followed');
     assert.deepEqual(server.seen, [`GET ${path}`]);
   });
 
@@ -147,6 +143,49 @@ describe('a request', () => {
     const reason = unreachable(await clientOf().request({ method: 'PUT', path, body: {} }), 'answer.tooLarge', true);
     assert.match(reason, /larger than 8 MiB/);
     assert.ok(written < 16 * 1024 * 1024, `${written} bytes were read`);
+  });
+
+  test('is refused when its answer would cost more than it can be worth', async () => {
+    const costly = ['[{"a":'.repeat(60), `[${'{},'.repeat(600_000)}1]`, `{"a":${'['.repeat(4_000_000)}`];
+    for (const text of costly) {
+      server.answer((_request, response) => response.end(text));
+      const began = performance.now();
+      const reason = unreachable(await clientOf().version(), 'answer.tooLarge', true);
+      assert.match(reason, /nested too deep or made of too many parts/);
+      assert.ok(performance.now() - began < 500);
+    }
+  });
+
+  test('does not wait for the end of a long error', async () => {
+    server.answer((_request, response) => {
+      response.writeHead(503, { 'retry-after': '3' });
+      response.write('['.repeat(100_000));
+    });
+    const outcome = await clientOf().version();
+    assert.deepEqual(outcome, { kind: 'answered', status: 503, body: undefined, retryAfterMs: 3000 });
+  });
+
+  test('takes a definite no only from an API server', async () => {
+    for (const status of [400, 404, 405, 409, 410, 413, 415, 422]) {
+      for (const text of ['', '<html>not here</html>', '{"message":"no Route matched"}', '[]', 'null', '"Status"']) {
+        server.answer((_request, response) => {
+          response.writeHead(status);
+          response.end(text);
+        });
+        const outcome = await clientOf().request({ method: 'PATCH', path, body: {} });
+        const reason = unreachable(outcome, 'answer.notKubernetes', true);
+        assert.match(reason, new RegExp(`answered ${status}, not in the words of Kubernetes`));
+      }
+      server.answer((_request, response) => refusal(response, status, 'Because'));
+      answered(await clientOf().request({ method: 'PATCH', path, body: {} }), status);
+    }
+    for (const status of [401, 403, 429, 500, 503]) {
+      server.answer((_request, response) => {
+        response.writeHead(status);
+        response.end('<html>');
+      });
+      assert.equal(answered(await clientOf().version(), status), undefined);
+    }
   });
 
   test('is refused by name when the answer is no JSON, and an error without JSON has no body', async () => {

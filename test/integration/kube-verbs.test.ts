@@ -2,11 +2,13 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { createKubeClient, type KubeClient } from '@cdaas/control-plane/drivers/kube.ts';
 import { createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts';
+import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import {
   type Authority,
   createAuthority,
   type FakeApiServer,
   json,
+  refusal,
   startFakeApiServer,
 } from '../support/fake-api-server.ts';
 import { allowing, answered, token, unreachable } from '../support/kube-outcomes.ts';
@@ -100,7 +102,7 @@ describe('verbs', () => {
     server.answer((request, response) => {
       if (!request.url?.includes('continue')) return json(response, 200, page(['a'], 'next'));
       expired += 1;
-      return expired === 1 ? json(response, 410, { reason: 'Expired' }) : json(response, 200, page(['b']));
+      return expired === 1 ? refusal(response, 410, 'Expired') : json(response, 200, page(['b']));
     });
     const listed = await clientOf().list(pods);
     assert.ok(listed.kind === 'listed');
@@ -114,7 +116,52 @@ describe('verbs', () => {
     server.answer((_request, response) => json(response, 200, page(['a', 'b'], 'again')));
     assert.match(unreachable(await clientOf().list(pods, { maxObjects: 9 }), 'answer.tooLarge', true), /more than 9/);
     server.answer((_request, response) => json(response, 200, { ...page([]), items: [{ metadata: {} }] }));
-    unreachable(await clientOf().list(pods), 'answer.notJson', true);
+    const reason = unreachable(await clientOf().list(pods), 'answer.notKubernetes', true);
+    assert.match(reason, /answered a list of pods with something else/);
+  });
+
+  test('a list with objects of another kind or namespace, or not shaped as theirs are, is none', async () => {
+    const odd = [
+      { metadata: { name: 'a', namespace: 'b' } },
+      { kind: 'Secret', metadata: { name: 'a' } },
+      { metadata: { name: 'a' }, status: { conditions: 'Ready' } },
+      { metadata: { name: 'a', resourceVersion: 'x'.repeat(129) } },
+      { metadata: { name: 'a', uid: '\ud800' } },
+    ];
+    for (const item of odd) {
+      server.answer((_request, response) => json(response, 200, { ...page([]), items: [item] }));
+      unreachable(await clientOf().list(pods), 'answer.notKubernetes', true);
+    }
+  });
+
+  test('a list is bounded in bytes as well, and may keep a part of each object', async () => {
+    const large = { ...page(['a'], 'again'), padding: 'x'.repeat(500_000) };
+    server.answer((_request, response) => json(response, 200, large));
+    const reason = unreachable(await clientOf().list(pods, { maxBytes: 2 * 1024 * 1024 }), 'answer.tooLarge', true);
+    assert.match(reason, /pods, or 2 MiB of them/);
+    assert.equal(server.seen.length, 5);
+    server.answer((_request, response) => json(response, 200, page(['a'])));
+    const keep = (object: KubernetesObject) => ({ ...object, kept: true });
+    const listed = await clientOf().list(pods, { keep });
+    assert.ok(listed.kind === 'listed');
+    assert.deepEqual(listed.objects, [{ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a' }, kept: true }]);
+  });
+
+  test('discovery that is none does not say that a kind is absent', async () => {
+    const client = clientOf();
+    const odd: unknown[] = [{}, { resources: 'x' }, { groupVersion: 'v1', resources: [] }, page([])];
+    for (const body of odd) {
+      server.answer((_request, response) => json(response, 200, body));
+      unreachable(await client.findResource(splits.apiVersion, 'TrafficSplit'), 'answer.notKubernetes', true);
+      unreachable(await client.servedVersions('split.smi-spec.io'), 'answer.notKubernetes', true);
+    }
+    server.answer((_request, response) => json(response, 404, { message: 'no Route matched' }));
+    unreachable(await client.findResource(splits.apiVersion, 'TrafficSplit'), 'answer.notKubernetes', true);
+    server.answer((_request, response) => {
+      response.writeHead(404, { 'content-type': 'text/plain' });
+      response.end('404 page not found\n');
+    });
+    assert.deepEqual(await client.findResource(splits.apiVersion, 'TrafficSplit'), { kind: 'absent' });
   });
 
   test('discovery is cached, asks anew for a kind that it does not know, and says absent', async () => {
@@ -124,7 +171,7 @@ describe('verbs', () => {
         const versions = ['v1alpha1', 'v1alpha2'].map((version) => ({ version }));
         return json(response, 200, { versions, preferredVersion: { version: 'v1alpha2' } });
       }
-      if (request.url !== '/apis/split.smi-spec.io/v1alpha2') return json(response, 404, { reason: 'NotFound' });
+      if (request.url !== '/apis/split.smi-spec.io/v1alpha2') return refusal(response, 404, 'NotFound');
       const resources = kinds.flatMap((kind) => [
         { name: `${kind.toLowerCase()}s`, kind, namespaced: true },
         { name: `${kind.toLowerCase()}s/status`, kind, namespaced: true },

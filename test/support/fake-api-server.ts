@@ -137,3 +137,8 @@ export function json(
   response.writeHead(status, { 'content-type': 'application/json', ...headers });
   response.end(JSON.stringify(body));
 }
+
+/** An error as an API server answers it: a Status of meta/v1. */
+export function refusal(response: ServerResponse, code: number, reason: string, message = reason): void {
+  json(response, code, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', reason, message, code });
+}

@@ -2,6 +2,7 @@ import type { ClusterView } from '@cdaas/pipeline/conditions.ts';
 import type { Condition } from '@cdaas/pipeline/deployment-state.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { hashKey } from '@cdaas/pipeline/marks.ts';
+import { essenceOf, weightOf } from './drivers/kube-essence.ts';
 import { serviceNameLabel } from './drivers/surroundings.ts';
 
 /**
@@ -16,6 +17,8 @@ export type ClusterCache = ClusterView & {
   replace(kind: WatchedKind, objects: KubernetesObject[], namespace?: string): Set<string>;
   put(kind: WatchedKind, object: KubernetesObject): Set<string>;
   remove(kind: WatchedKind, object: KubernetesObject): Set<string>;
+  /** About how many bytes of memory it takes. */
+  weight(): number;
 };
 
 /** The interests of a condition: evaluated again when one of them is touched. */
@@ -69,6 +72,7 @@ export function createClusterCache(): ClusterCache {
     WatchedKind,
     { objects: Map<string, KubernetesObject>; byInterest: Map<string, Set<string>> }
   >();
+  let weight = 0;
   const table = (kind: WatchedKind) => {
     let entry = kinds.get(kind);
     if (!entry) {
@@ -85,6 +89,7 @@ export function createClusterCache(): ClusterCache {
     const known = objects.get(id);
     if (!known) return new Set();
     objects.delete(id);
+    weight -= weightOf(known);
     const interest = interestOf(kind, known);
     const ids = byInterest.get(interest);
     ids?.delete(id);
@@ -92,12 +97,14 @@ export function createClusterCache(): ClusterCache {
     return new Set([interest]);
   };
 
-  const put = (kind: WatchedKind, object: KubernetesObject): Set<string> => {
+  const put = (kind: WatchedKind, whole: KubernetesObject): Set<string> => {
+    const object = essenceOf(whole);
     const touched = remove(kind, object);
     const { objects, byInterest } = table(kind);
     const id = identity(object);
     const interest = interestOf(kind, object);
     objects.set(id, object);
+    weight += weightOf(object);
     const ids = byInterest.get(interest);
     if (ids) ids.add(id);
     else byInterest.set(interest, new Set([id]));
@@ -112,6 +119,7 @@ export function createClusterCache(): ClusterCache {
   return {
     put,
     remove,
+    weight: () => weight,
     replace(kind, objects, namespace) {
       const touched = new Set<string>();
       for (const known of [...table(kind).objects.values()]) {

@@ -33,6 +33,8 @@ export type WatchedDeployments = {
   forget(id: string): void;
   get(id: string): Watched | undefined;
   all(): Iterable<Watched>;
+  /** Puts a deployment last in the order of `all`. */
+  toEnd(id: string): void;
   size(): number;
   /** The deployments that look at any of these interests. */
   interestedIn(interests: Iterable<string>): Set<string>;
@@ -74,6 +76,12 @@ export function createWatchedDeployments(): WatchedDeployments {
     },
     get: (id) => deployments.get(id),
     all: () => deployments.values(),
+    toEnd(id) {
+      const known = deployments.get(id);
+      if (!known) return;
+      deployments.delete(id);
+      deployments.set(id, known);
+    },
     size: () => deployments.size,
     interestedIn: (interests) => new Set([...interests].flatMap((interest) => [...(byInterest.get(interest) ?? [])])),
   };

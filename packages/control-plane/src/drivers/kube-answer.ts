@@ -1,34 +1,45 @@
 import { shownText } from '@cdaas/contract/text.ts';
 import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
+import { isSound } from './kube-shapes.ts';
 
 /* Reading what an API server answered. It may be hostile: nothing is believed to have its documented shape. */
 
 /**
- * An answer's body as an object, or undefined if it lacks the shape that KubernetesObject promises. Drops
- * `metadata.managedFields`, which is often half of an object and never read.
+ * An answer's body as an object, or undefined if it lacks the shape that KubernetesObject promises, or the one that its
+ * kind has. Drops `metadata.managedFields`, which is often half of an object and never read.
  */
 export function toObject(value: unknown): KubernetesObject | undefined {
   if (!isRecord(value) || typeof value.apiVersion !== 'string' || typeof value.kind !== 'string') return undefined;
   if (!isRecord(value.metadata)) return undefined;
   const { managedFields: _dropped, ...metadata } = value.metadata;
   const sound =
-    typeof metadata.name === 'string' &&
-    isOptional(metadata.namespace, isString) &&
-    isOptional(metadata.uid, isString) &&
-    isOptional(metadata.resourceVersion, isString) &&
+    isName(metadata.name) &&
+    isOptional(metadata.namespace, isName) &&
+    isOptional(metadata.uid, isIdentity) &&
+    isOptional(metadata.resourceVersion, isIdentity) &&
     isOptional(metadata.generation, Number.isFinite) &&
     isOptional(metadata.labels, isStringMap) &&
     isOptional(metadata.annotations, isStringMap) &&
     isOptional(metadata.deletionTimestamp, isString) &&
     isOptional(metadata.ownerReferences, isOwners);
-  if (!sound) return undefined;
+  if (!sound || !isSound(value.kind, value)) return undefined;
   // Every field that ObjectMeta types was checked above; the rest it leaves unknown.
   return { ...value, metadata } as KubernetesObject;
 }
 
 function isString(value: unknown): boolean {
   return typeof value === 'string';
+}
+
+/** Names are at most 253 characters long (RFC 1123 subdomains); they get into texts. */
+function isName(value: unknown): boolean {
+  return typeof value === 'string' && value.length <= 253;
+}
+
+/** A uid or resourceVersion: opaque, but stored and sent with every write, so that it must be short and printable. */
+function isIdentity(value: unknown): boolean {
+  return typeof value === 'string' && /^[!-~]{0,128}$/.test(value);
 }
 
 function isOptional(value: unknown, check: (value: unknown) => boolean): boolean {

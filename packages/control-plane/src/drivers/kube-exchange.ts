@@ -1,5 +1,6 @@
 import type { Dispatcher, Pool } from 'undici';
 import { OutboundError } from '../outbound.ts';
+import { isModestJson } from './modest-json.ts';
 
 /*
  * One HTTP request to a cluster and its answer, as a value. What a caller may rely on: `sent: false` means that no byte
@@ -10,10 +11,12 @@ import { OutboundError } from '../outbound.ts';
 export type Answered = {
   kind: 'answered';
   status: number;
-  /** Parsed JSON; undefined where an error answer was not JSON. */
+  /** Parsed JSON; undefined where an error answer was not JSON. Of a definite error (400, 404, 409, 422 …) a Status. */
   body: unknown;
   /** From Retry-After, at most five minutes. */
   retryAfterMs?: number;
+  /** Size of the answer of a success. */
+  bytes?: number;
 };
 
 export type UnreachableCode =
@@ -28,7 +31,10 @@ export type UnreachableCode =
   | 'timeout'
   | 'reset'
   | 'answer.tooLarge'
-  | 'answer.notJson';
+  | 'answer.notJson'
+  | 'answer.redirect'
+  /** JSON that no Kubernetes API server answers: nothing follows from it. */
+  | 'answer.notKubernetes';
 
 export type Unreachable = {
   kind: 'unreachable';
@@ -59,6 +65,9 @@ export type ExchangeOptions = {
   signal: AbortSignal | undefined;
   secret: string | undefined;
 };
+/** Of the answer of an error: a Status is small, and nothing but a few of its words is shown. */
+const errorBytes = 64 * 1024;
+
 type StreamOptions = ExchangeOptions & { stream: StreamSink & { pauseMs(bytes: number): number } };
 
 /**
@@ -142,6 +151,12 @@ export function exchange(
           return;
         }
         size += chunk.length;
+        if (status >= 300 && size > errorBytes) {
+          // Its status says enough; the rest is not worth waiting for.
+          finish(readAnswer(status, Buffer.alloc(0), retryAfterMs, secret));
+          active.abort(new Error('the answer of an error is too long'));
+          return;
+        }
         if (size > answerBytes) {
           return stop('answer.tooLarge', `the cluster’s answer is larger than ${answerBytes / (1024 * 1024)} MiB`);
         }
@@ -173,25 +188,60 @@ function readAnswer(
   retryAfterMs: number | undefined,
   secret: string | undefined,
 ): Outcome {
-  const retry = retryAfterMs === undefined ? {} : { retryAfterMs };
+  const unusable = (code: UnreachableCode, reason: string): Unreachable => ({
+    kind: 'unreachable',
+    code,
+    reason,
+    sent: true,
+  });
   if (status >= 300 && status < 400) {
-    const message = `the server answered with a redirect (${status}), which is not followed`;
-    return {
-      kind: 'answered',
-      status,
-      body: { kind: 'Status', status: 'Failure', reason: 'RedirectRefused', message },
-    };
+    return unusable('answer.redirect', `the server answered with a redirect (${status}), which is not followed`);
+  }
+  if (!isModestJson(body)) {
+    return unusable('answer.tooLarge', 'the cluster’s answer is nested too deep or made of too many parts');
+  }
+  if (status >= 400) {
+    const parsed = readError(status, body, secret);
+    // A proxy or another program at this address: its "not found" does not mean that an object is gone.
+    if (isDefinite(status) && !isStatus(parsed)) {
+      return unusable('answer.notKubernetes', `the server answered ${status}, ${notKubernetes}`);
+    }
+    return { kind: 'answered', status, body: parsed, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
   }
   try {
-    // A server could write the credential that it was shown into its error text, which people get to read.
-    const redact = (_key: string, value: unknown) =>
-      typeof value === 'string' && secret !== undefined ? value.replaceAll(secret, '[redacted]') : value;
-    const parsed: unknown = status < 400 ? JSON.parse(body.toString()) : JSON.parse(body.toString(), redact);
-    return { kind: 'answered', status, body: parsed, ...retry };
+    const parsed: unknown = JSON.parse(body.toString());
+    return { kind: 'answered', status, body: parsed, bytes: body.length };
   } catch {
-    if (status >= 400) return { kind: 'answered', status, body: undefined, ...retry };
-    const reason = `the server answered ${status} with something that is not JSON: is it a Kubernetes API server?`;
-    return { kind: 'unreachable', code: 'answer.notJson', reason, sent: true };
+    return unusable('answer.notJson', `the server answered ${status} with something that is not JSON, ${doubt}`);
+  }
+}
+
+const doubt = 'as no API server does: is it a Kubernetes API server?';
+const notKubernetes = `not in the words of Kubernetes, ${doubt}`;
+
+/** Errors from which it follows that something is so. What else there is (401, 403, 429, 5xx) is tried again anyway. */
+function isDefinite(status: number): boolean {
+  return status < 500 && status !== 401 && status !== 403 && status !== 429;
+}
+
+/** `Status` of meta/v1. */
+function isStatus(body: unknown): boolean {
+  return typeof body === 'object' && body !== null && 'kind' in body && body.kind === 'Status';
+}
+
+function readError(status: number, body: Buffer, secret: string | undefined): unknown {
+  const text = body.toString();
+  // What API servers answer where a path is not served, in Go's own words.
+  if (status === 404 && text.trim() === '404 page not found') {
+    return { kind: 'Status', status: 'Failure', reason: 'NotFound', message: '404 page not found', code: 404 };
+  }
+  // A server could write the credential that it was shown into its error text, which people get to read.
+  const redact = (_key: string, value: unknown) =>
+    typeof value === 'string' && secret !== undefined ? value.replaceAll(secret, '[redacted]') : value;
+  try {
+    return JSON.parse(text, redact);
+  } catch {
+    return undefined;
   }
 }
 

@@ -127,7 +127,7 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
   const refusedByBreaker = (retryInMs: number) =>
     unreachable(
       'breaker.open',
-      `the cluster does not answer; asking it again in ${Math.ceil(retryInMs / 1000)} s`,
+      `the cluster does not answer; ${retryInMs > 0 ? `asking it again in ${Math.ceil(retryInMs / 1000)} s` : 'it is being asked again'}`,
       false,
     );
 
@@ -142,7 +142,8 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
   /** An open breaker is tested with a harmless question, never with somebody's write. */
   const probe = async (): Promise<Unreachable | undefined> => {
     const outcome = await send({ method: 'GET', path: '/version' }, limits.timeoutMs / 2);
-    if (outcome.kind === 'answered') {
+    // However little sense it makes: what answers is not away.
+    if (outcome.kind === 'answered' || outcome.code.startsWith('answer.')) {
       breaker.succeeded();
       return undefined;
     }

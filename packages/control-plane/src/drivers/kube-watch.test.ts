@@ -88,6 +88,7 @@ function setUp({ lists = [] as unknown[] } = {}) {
   const stop = new AbortController();
   const done = watchResource(source, {
     apiVersion: 'v1',
+    kind: 'Pod',
     plural: 'pods',
     labelSelector: 'cdaas/deployment',
     signal: stop.signal,
@@ -237,8 +238,8 @@ describe('a watch', () => {
     await finish();
   });
 
-  test('backs off from a server that ends every watch at once', async () => {
-    const { streams, pass, finish } = setUp();
+  test('backs off from a server that ends every watch at once, and lists between, so that nothing gets old', async () => {
+    const { streams, listed, pass, finish } = setUp();
     await pass(0);
     for (let n = 0; n < 4; n += 1) {
       streams.at(-1)?.end();
@@ -254,7 +255,8 @@ describe('a watch', () => {
       }
       await pass(100);
     }
-    assert.ok(ends < 12, `${ends} watches in a minute`);
+    assert.ok(ends >= 11 && ends < 30, `${ends} watches in a minute`);
+    assert.ok(listed() >= ends - 2, `${listed()} lists, ${ends} watches`);
     await finish();
   });
 
@@ -275,6 +277,22 @@ describe('a watch', () => {
     ['an unknown type', `${JSON.stringify({ type: 'RENAMED', object: pod('a', '1') })}\n`, /unknown type/],
     ['an object without a name', '{"type":"ADDED","object":{"metadata":{"resourceVersion":"1"}}}\n', /malformed/],
     ['no version', '{"type":"BOOKMARK","object":{"metadata":{}}}\n', /resourceVersion/],
+    [
+      'a version like a book',
+      `${JSON.stringify({ type: 'BOOKMARK', object: bookmark('1'.repeat(129)).object })}\n`,
+      /usable/,
+    ],
+    [
+      'another kind',
+      `${JSON.stringify({ type: 'ADDED', object: { ...pod('a', '1'), kind: 'Secret' } })}\n`,
+      /another kind/,
+    ],
+    [
+      'a pod that is none',
+      `${JSON.stringify({ type: 'ADDED', object: { ...pod('a', '1'), status: 5 } })}\n`,
+      /malformed/,
+    ],
+    ['depth', `{"type":"ADDED","object":${'['.repeat(5000)}\n`, /nested too deep/],
     ['an error', '{"type":"ERROR","object":{"code":500,"message":"Bearer abc"}}\n', /with an error \(500\)$/],
     ['a line without an end', 'x'.repeat(8 * 1024 * 1024 + 1), /larger than 8 MiB/],
   ];

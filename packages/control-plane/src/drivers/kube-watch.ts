@@ -3,6 +3,7 @@ import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { type KubeClient, type ResourceCollection, resourcePath } from './kube.ts';
 import { statusMessage, toObject } from './kube-answer.ts';
 import type { Outcome } from './kube-exchange.ts';
+import { isModestJson } from './modest-json.ts';
 
 /*
  * One watch of one resource: list -> snapshot -> watch from the list's resourceVersion -> …, for ever.
@@ -12,7 +13,8 @@ import type { Outcome } from './kube-exchange.ts';
  * without a list. (Its ordinary bookmarks come once a minute, too seldom for the next rule.)
  *
  * Lists again: after 30 s without event or bookmark (a connection can be dead without an error), on 410 (the version is
- * too old), and after anything that made the state `broken`. A stream that is cut is taken up again once, from the last
+ * too old), after anything that made the state `broken`, and where the server ends one watch after the other at once, so
+ * that what is known is never older than the few seconds between two tries. A stream that is cut is taken up again once, from the last
  * version; nothing is missed by that. Every list replaces all that was known: the receiver must drop what is not in it.
  */
 
@@ -25,6 +27,8 @@ export type WatchSource = Pick<KubeClient, 'list' | 'stream'>;
 export type WatchClock = { now(): number; after(ms: number, run: () => void): () => void };
 
 export type WatchOptions = ResourceCollection & {
+  /** Of the objects; others are nonsense. */
+  kind?: string;
   labelSelector?: string;
   signal: AbortSignal;
   /** All objects there are now; replaces everything that was known. */
@@ -44,6 +48,10 @@ const silenceMs = 30_000;
 const maxLineBytes = 8 * 1024 * 1024;
 const firstDelayMs = 250;
 const maxDelayMs = 15_000;
+/** Of a server that does answer, and ends every watch. */
+const maxQuickDelayMs = 5_000;
+/** So many watches that end at once in a row are no accident. */
+const quickEndsAtMost = 2;
 
 const systemClock: WatchClock = {
   now: Date.now,
@@ -74,9 +82,9 @@ export async function watchResource(
     told = `${state} ${reason}`;
     onState(state, heardAt, reason);
   };
-  const backOff = async (atLeastMs = 0) => {
+  const backOff = async (atLeastMs = 0, atMostMs = maxDelayMs) => {
     quickEnds += 1;
-    const delayMs = Math.min(firstDelayMs * 2 ** (quickEnds - 1), maxDelayMs) * (0.5 + random() / 2);
+    const delayMs = Math.min(firstDelayMs * 2 ** (quickEnds - 1), atMostMs) * (0.5 + random() / 2);
     await pause(clock, Math.max(delayMs, atLeastMs), signal);
   };
 
@@ -92,8 +100,9 @@ export async function watchResource(
     if (version === undefined) {
       const listed = await client.list(collection, { labelSelector, signal });
       if (signal.aborted) return;
-      if (listed.kind !== 'listed') {
-        tell('broken', describe(listed));
+      const nonsense = listed.kind === 'listed' && listed.objects.some((object) => !isOfKind(object, options.kind));
+      if (listed.kind !== 'listed' || nonsense) {
+        tell('broken', listed.kind === 'listed' ? otherKind : describe(listed));
         await backOff(listed.kind === 'answered' ? listed.retryAfterMs : 0);
         continue;
       }
@@ -106,6 +115,7 @@ export async function watchResource(
     const startedAt = clock.now();
     const end = await follow(client, collection, {
       version,
+      kind: options.kind,
       labelSelector,
       signal,
       clock,
@@ -120,15 +130,18 @@ export async function watchResource(
     if (signal.aborted) return;
     if (end.kind !== 'ended') version = undefined;
     if (end.kind === 'broken') tell('broken', end.reason);
-    // A server that ends every watch at once must not make this a busy loop.
-    if (end.kind === 'broken' || clock.now() - startedAt < 1000)
-      await backOff(end.kind === 'broken' ? end.retryAfterMs : 0);
-    else quickEnds = 0;
+    if (end.kind === 'broken') await backOff(end.retryAfterMs);
+    else if (clock.now() - startedAt < 1000) {
+      // A server that ends every watch at once must not make this a busy loop.
+      if (quickEnds >= quickEndsAtMost) version = undefined;
+      await backOff(0, maxQuickDelayMs);
+    } else quickEnds = 0;
   }
 }
 
 type Follow = {
   version: string;
+  kind: string | undefined;
   labelSelector: string | undefined;
   signal: AbortSignal;
   clock: WatchClock;
@@ -163,8 +176,8 @@ async function follow(client: WatchSource, collection: ResourceCollection, optio
   };
   listen();
 
-  const readLine = (line: string) => {
-    const event = readEvent(line);
+  const readLine = (line: string, bytes: Uint8Array) => {
+    const event = isModestJson(bytes) ? readEvent(line, options.kind) : tooDeep;
     if (event.kind === 'end') return conclude(event.end);
     onHeard(event.version);
     if (event.kind === 'object') onEvent(event.type, event.object);
@@ -211,9 +224,19 @@ type ReadEvent =
   | { kind: 'bookmark'; version: string }
   | { kind: 'end'; end: FollowEnd };
 
+function broken(reason: string): ReadEvent {
+  return { kind: 'end', end: { kind: 'broken', reason } };
+}
+
+const otherKind = 'the cluster answered with objects of another kind';
+const tooDeep = broken('the cluster sent an event that is nested too deep or made of too many parts');
+
+function isOfKind(object: KubernetesObject, kind: string | undefined): boolean {
+  return kind === undefined || object.kind === kind;
+}
+
 /** One line of a watch (WatchEvent, meta/v1). Of an ERROR only words that cannot carry a secret are passed on. */
-function readEvent(line: string): ReadEvent {
-  const broken = (reason: string): ReadEvent => ({ kind: 'end', end: { kind: 'broken', reason } });
+function readEvent(line: string, kind: string | undefined): ReadEvent {
   let event: unknown;
   try {
     event = JSON.parse(line);
@@ -227,15 +250,17 @@ function readEvent(line: string): ReadEvent {
     return broken(`the cluster ended the watch with an error (${typeof code === 'number' ? code : 'no code'})`);
   }
   const version = isRecord(event.object.metadata) ? event.object.metadata.resourceVersion : undefined;
-  if (typeof version !== 'string') return broken('the cluster sent an event without a resourceVersion');
+  if (typeof version !== 'string' || version.length > 128) {
+    return broken('the cluster sent an event without a usable resourceVersion');
+  }
   if (event.type === 'BOOKMARK') return { kind: 'bookmark', version };
   if (event.type !== 'ADDED' && event.type !== 'MODIFIED' && event.type !== 'DELETED') {
     return broken('the cluster sent an event of an unknown type');
   }
   const object = toObject(event.object);
-  return object
-    ? { kind: 'object', type: event.type, object, version }
-    : broken('the cluster sent an event whose object is malformed');
+  if (!object) return broken('the cluster sent an event whose object is malformed');
+  if (!isOfKind(object, kind)) return broken(otherKind);
+  return { kind: 'object', type: event.type, object, version };
 }
 
 /**
@@ -244,7 +269,7 @@ function readEvent(line: string): ReadEvent {
  */
 export function createLineReader(
   maxBytes: number,
-  onLine: (line: string) => void,
+  onLine: (line: string, bytes: Uint8Array) => void,
 ): (chunk: Buffer, isOver?: () => boolean) => boolean {
   let parts: Buffer[] = [];
   let size = 0;
@@ -253,11 +278,12 @@ export function createLineReader(
     for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, start)) {
       if (size + end - start > maxBytes) return false;
       const last = chunk.subarray(start, end);
-      const line = parts.length === 0 ? last.toString() : Buffer.concat([...parts, last]).toString();
+      const bytes = parts.length === 0 ? last : Buffer.concat([...parts, last]);
+      const line = bytes.toString();
       parts = [];
       size = 0;
       start = end + 1;
-      if (line.trim() !== '') onLine(line);
+      if (line.trim() !== '') onLine(line, bytes);
       if (isOver()) return true;
     }
     if (start < chunk.length) {

@@ -1,7 +1,8 @@
 import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
+import type { ClusterAccess } from '../kubeconfig.ts';
 import { toObject } from './kube-answer.ts';
-import type { Answered, Outcome } from './kube-exchange.ts';
+import type { Answered, Outcome, Unreachable } from './kube-exchange.ts';
 import { createKubeTransport, type KubeRequest, type KubeTransport, type TransportOptions } from './kube-transport.ts';
 
 /*
@@ -28,6 +29,10 @@ export type ListOptions = CallOptions & {
   pageSize?: number;
   /** A longer list is refused as `answer.tooLarge`. Default 20,000. */
   maxObjects?: number;
+  /** So is one whose pages together are larger. Default 32 MiB, or 128 MiB where only parts are kept. */
+  maxBytes?: number;
+  /** The part of each object that is kept, so that a list of large ones costs little memory. */
+  keep?: ((object: KubernetesObject) => KubernetesObject) | undefined;
 };
 
 export type Listed = { kind: 'listed'; objects: KubernetesObject[]; resourceVersion: string };
@@ -58,16 +63,28 @@ export type KubeClient = {
   ): Promise<FoundResource | { kind: 'absent' } | Outcome>;
   /** Versions of an API group that are served, preferred first; none if the group is not. */
   servedVersions(group: string, options?: CallOptions): Promise<{ kind: 'served'; versions: string[] } | Outcome>;
+  /** The schema of a kind as the cluster publishes it (OpenAPI v3); undefined where it publishes none. Cached. */
+  findSchema(apiVersion: string, kind: string, options?: CallOptions): Promise<unknown>;
   /** GET /version. */
   version(options?: CallOptions): Promise<Outcome>;
+  /**
+   * From now on reaches the same cluster in another way. Requests under way finish as they were sent, those that wait are
+   * sent anew, watches end. Whoever holds this client goes on with it.
+   */
+  replaceAccess(access: ClusterAccess): void;
   /** Refuses new requests as `client.closed`, lets those under way finish, ends watches. */
   close(): Promise<void>;
 };
 
 /** A client for one cluster and one credential. Connects on first use. */
 export function createKubeClient(options: TransportOptions): KubeClient {
-  const transport = createKubeTransport(options);
-  const { request } = transport;
+  let transport = createKubeTransport(options);
+  const request: KubeTransport['request'] = async (asked) => {
+    const used = transport;
+    const outcome = await used.request(asked);
+    const isReplaced = outcome.kind === 'unreachable' && outcome.code === 'client.closed' && used !== transport;
+    return isReplaced && !outcome.sent ? request(asked) : outcome;
+  };
   const discovery = createDiscovery(request, options.now ?? Date.now);
 
   const write = (
@@ -90,7 +107,7 @@ export function createKubeClient(options: TransportOptions): KubeClient {
 
   return {
     request,
-    stream: transport.stream,
+    stream: (asked, sink) => transport.stream(asked, sink),
     get: (ref, { signal, timeoutMs } = {}) => request({ method: 'GET', path: resourcePath(ref), signal, timeoutMs }),
     list: (collection, listOptions = {}) => listAll(request, collection, listOptions),
     create: (collection, object, writeOptions) => write('POST', collectionPath(collection), object, writeOptions),
@@ -109,7 +126,12 @@ export function createKubeClient(options: TransportOptions): KubeClient {
     },
     ...discovery,
     version: ({ signal, timeoutMs } = {}) => request({ method: 'GET', path: '/version', signal, timeoutMs }),
-    close: transport.close,
+    replaceAccess({ server, caData, credential }) {
+      const before = transport;
+      transport = createKubeTransport({ ...options, server, caData, credential });
+      void before.close();
+    },
+    close: () => transport.close(),
   };
 }
 
@@ -135,15 +157,19 @@ function collectionPath({ apiVersion, plural, namespace }: ResourceCollection): 
 }
 
 const maxPages = 1000;
+const mebibyte = 1024 * 1024;
 
 async function listAll(
   request: KubeTransport['request'],
   collection: ResourceCollection,
-  { labelSelector, pageSize = 250, maxObjects = 20_000, signal, timeoutMs }: ListOptions,
+  options: ListOptions,
 ): Promise<Listed | Outcome> {
+  const { labelSelector, pageSize = 250, maxObjects = 20_000, keep, signal, timeoutMs } = options;
+  const maxBytes = options.maxBytes ?? (keep ? 128 : 32) * mebibyte;
   const path = collectionPath(collection);
   let restarted = false;
   let objects: KubernetesObject[] = [];
+  let bytes = 0;
   let next: string | undefined;
   for (let page = 0; page < maxPages; page += 1) {
     const query = { labelSelector, limit: pageSize, continue: next };
@@ -157,25 +183,32 @@ async function listAll(
       continue;
     }
     if (outcome.status !== 200) return outcome;
-    const read = readList(outcome.body);
-    if (!read) return notAList;
-    objects.push(...read.objects);
-    if (objects.length > maxObjects) break;
+    const read = readList(outcome.body, collection.namespace);
+    if (!read) return notAList(collection);
+    objects.push(...(keep ? read.objects.map(keep) : read.objects));
+    bytes += outcome.bytes ?? 0;
+    if (objects.length > maxObjects || bytes > maxBytes) break;
     if (read.next === '') return { kind: 'listed', objects, resourceVersion: read.resourceVersion };
     next = read.next;
   }
-  const reason = `the cluster lists more than ${maxObjects} objects of ${collection.plural}`;
+  const reason = `the cluster lists more than ${maxObjects} objects of ${collection.plural}, or ${maxBytes / mebibyte} MiB of them`;
   return { kind: 'unreachable', code: 'answer.tooLarge', reason, sent: true };
 }
 
-const notAList: Outcome = {
-  kind: 'unreachable',
-  code: 'answer.notJson',
-  reason: 'the server answered a list with something else: is it a Kubernetes API server?',
-  sent: true,
-};
+function notAList({ plural }: ResourceCollection): Outcome {
+  return misunderstood(`the server answered a list of ${plural} with something else`);
+}
 
-function readList(body: unknown): { objects: KubernetesObject[]; resourceVersion: string; next: string } | undefined {
+/** The outcome of a request whose answer is JSON, but not what a Kubernetes API server answers to it. */
+export function misunderstood(what: string): Unreachable {
+  const reason = `${what}: is it a Kubernetes API server?`;
+  return { kind: 'unreachable', code: 'answer.notKubernetes', reason, sent: true };
+}
+
+function readList(
+  body: unknown,
+  namespace: string | undefined,
+): { objects: KubernetesObject[]; resourceVersion: string; next: string } | undefined {
   if (!isRecord(body) || !isRecord(body.metadata) || typeof body.kind !== 'string') return undefined;
   const items = body.items ?? [];
   if (!Array.isArray(items)) return undefined;
@@ -185,7 +218,8 @@ function readList(body: unknown): { objects: KubernetesObject[]; resourceVersion
   const objects: KubernetesObject[] = [];
   for (const item of items) {
     const object = isRecord(item) ? toObject({ ...defaults, ...item }) : undefined;
-    if (!object) return undefined;
+    if (!object || object.kind !== defaults.kind) return undefined;
+    if (namespace !== undefined && (object.metadata.namespace ?? namespace) !== namespace) return undefined;
     objects.push(object);
   }
   return {
@@ -200,8 +234,9 @@ const discoveryTtlMs = 10 * 60_000;
 function createDiscovery(
   request: KubeTransport['request'],
   now: () => number,
-): Pick<KubeClient, 'findResource' | 'servedVersions'> {
+): Pick<KubeClient, 'findResource' | 'servedVersions' | 'findSchema'> {
   const cache = new Map<string, { at: number; kinds: Map<string, FoundResource> }>();
+  const schemas = new Map<string, { at: number; schema: unknown }>();
 
   return {
     async findResource(apiVersion, kind, options = {}) {
@@ -216,9 +251,21 @@ function createDiscovery(
         return { kind: 'absent' };
       }
       if (outcome.status !== 200) return outcome;
-      const kinds = readResources(outcome);
+      const kinds = readResources(outcome, apiVersion);
+      if (!kinds) return misunderstood(`the server does not say what it serves of ${apiVersion}`);
       cache.set(apiVersion, { at: now(), kinds });
       return kinds.get(kind) ?? { kind: 'absent' };
+    },
+    async findSchema(apiVersion, kind, options = {}) {
+      const key = `${apiVersion} ${kind}`;
+      const known = schemas.get(key);
+      if (known && now() - known.at < discoveryTtlMs) return known.schema;
+      const path = `/openapi/v3/${[apiVersion.includes('/') ? 'apis' : 'api', ...apiVersion.split('/')].map(encodeURIComponent).join('/')}`;
+      const outcome = await request({ method: 'GET', path, ...options });
+      if (outcome.kind !== 'answered') return undefined;
+      const schema = outcome.status === 200 ? readSchema(outcome, apiVersion, kind) : undefined;
+      schemas.set(key, { at: now(), schema });
+      return schema;
     },
     async servedVersions(group, options = {}) {
       const outcome = await request({ method: 'GET', path: `/apis/${encodeURIComponent(group)}`, ...options });
@@ -226,7 +273,9 @@ function createDiscovery(
       if (outcome.status === 404) return { kind: 'served', versions: [] };
       if (outcome.status !== 200) return outcome;
       const body = isRecord(outcome.body) ? outcome.body : {};
-      const versions = (Array.isArray(body.versions) ? body.versions : []).flatMap((entry: unknown) =>
+      if (!Array.isArray(body.versions))
+        return misunderstood(`the server does not say which versions of ${group} it serves`);
+      const versions = body.versions.flatMap((entry: unknown) =>
         isRecord(entry) && typeof entry.version === 'string' ? [entry.version] : [],
       );
       const preferred = isRecord(body.preferredVersion) ? body.preferredVersion.version : undefined;
@@ -235,12 +284,28 @@ function createDiscovery(
   };
 }
 
+/** Out of an OpenAPI v3 document the schema that says it is of that kind. */
+function readSchema({ body }: Answered, apiVersion: string, kind: string): unknown {
+  const components = isRecord(body) && isRecord(body.components) ? body.components : {};
+  const schemas = isRecord(components.schemas) ? Object.values(components.schemas) : [];
+  return schemas.find((schema) => {
+    const marks = isRecord(schema) ? schema['x-kubernetes-group-version-kind'] : undefined;
+    return (Array.isArray(marks) ? marks : []).some((mark: unknown) => {
+      if (!isRecord(mark) || mark.kind !== kind) return false;
+      return apiVersion === (mark.group ? `${mark.group}/${mark.version}` : mark.version);
+    });
+  });
+}
+
 /** The kinds in an APIResourceList (meta/v1); subresources, which have a '/', are left out. */
-function readResources({ body }: Answered): Map<string, FoundResource> {
+function readResources({ body }: Answered, apiVersion: string): Map<string, FoundResource> | undefined {
+  if (!isRecord(body) || !Array.isArray(body.resources)) return undefined;
+  if (body.groupVersion !== undefined && body.groupVersion !== apiVersion) return undefined;
   const kinds = new Map<string, FoundResource>();
-  for (const entry of isRecord(body) && Array.isArray(body.resources) ? body.resources : []) {
+  for (const entry of body.resources) {
     if (!isRecord(entry) || typeof entry.name !== 'string' || typeof entry.kind !== 'string') continue;
-    if (entry.name.includes('/')) continue;
+    // It becomes part of a path.
+    if (!/^[a-z0-9.-]{1,253}$/.test(entry.name)) continue;
     kinds.set(entry.kind, { kind: 'found', plural: entry.name, namespaced: entry.namespaced === true });
   }
   return kinds;
