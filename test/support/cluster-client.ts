@@ -24,6 +24,8 @@ const collections = {
 } as const;
 
 export type Kind = keyof typeof collections;
+/** A collection that is not of those kinds: `['apis/split.smi-spec.io/v1alpha1', 'trafficsplits']`. */
+export type Collection = readonly [groupVersion: string, plural: string];
 export const kinds = Object.keys(collections) as Kind[];
 
 export type Listed = { objects: KubernetesObject[]; resourceVersion: string };
@@ -61,7 +63,10 @@ export function createClusterClient({ server, caData, token }: ClusterAddress) {
       let text = '';
       response.setEncoding('utf8');
       for await (const chunk of response) text += chunk;
-      return { status: response.statusCode ?? 0, body: JSON.parse(text) as Record<string, unknown> };
+      // What no API group answers (a path that is not served) is plain text.
+      const isJson = response.headers['content-type']?.startsWith('application/json');
+      const content = isJson ? (JSON.parse(text) as Record<string, unknown>) : { message: text.trim() };
+      return { status: response.statusCode ?? 0, body: content };
     } finally {
       inFlight.delete(key);
     }
@@ -81,7 +86,8 @@ export function createClusterClient({ server, caData, token }: ClusterAddress) {
       return answer.status === 404 ? undefined : expectDone(answer, `get ${kind} ${name}`);
     },
 
-    async list(kind: Kind, namespace: string): Promise<Listed> {
+    /** @param namespace empty for all namespaces */
+    async list(kind: Kind | Collection, namespace: string): Promise<Listed> {
       const { items, metadata } = expectDone(
         await send('GET', pathOf(kind, namespace)),
         `list ${kind}`,
@@ -113,7 +119,12 @@ export function createClusterClient({ server, caData, token }: ClusterAddress) {
      * Follows a collection from a list of it, over interruptions too, until it is closed. Where the cluster no longer
      * keeps the changes that were missed, they are made up from what is different.
      */
-    watch(kind: Kind, namespace: string, from: Listed, onEvent: (event: WatchEvent) => void): { close(): void } {
+    watch(
+      kind: Kind | Collection,
+      namespace: string,
+      from: Listed,
+      onEvent: (event: WatchEvent) => void,
+    ): { close(): void } {
       let version = from.resourceVersion;
       let closed = false;
       let response: IncomingMessage | undefined;
@@ -202,9 +213,10 @@ function isClusterScoped(kind: Kind): boolean {
   return kind === 'Namespace' || kind === 'CustomResourceDefinition';
 }
 
-function pathOf(kind: Kind, namespace: string, name?: string): string {
-  const [group, plural] = collections[kind];
-  const space = isClusterScoped(kind) ? '' : `/namespaces/${namespace}`;
+function pathOf(kind: Kind | Collection, namespace: string, name?: string): string {
+  const [group, plural] = typeof kind === 'string' ? collections[kind] : kind;
+  const isInNamespace = namespace !== '' && !(typeof kind === 'string' && isClusterScoped(kind));
+  const space = isInNamespace ? `/namespaces/${namespace}` : '';
   return `/${group}${space}/${plural}${name === undefined ? '' : `/${name}`}`;
 }
 

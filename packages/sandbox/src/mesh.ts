@@ -1,5 +1,6 @@
 /** What a meshed client's proxy does with requests to a root Service, and what a client without one gets. */
-import { authorityOf, profiles } from './controllers/adaptor.ts';
+import { authorityOf } from './adaptor-rules.ts';
+import { profiles } from './controllers/adaptor.ts';
 import { serviceNameLabel } from './controllers/endpoints.ts';
 import { tagOf } from './faults.ts';
 import type { EndpointSlice, Pod, ServiceProfile } from './objects.ts';

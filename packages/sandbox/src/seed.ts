@@ -1,6 +1,6 @@
 /** What a new cluster holds: namespaces, its node, the mesh's resource definitions and the adaptor's workload. */
+import { workload, workloadImage, workloadLabels } from './adaptor-rules.ts';
 import * as api from './api.ts';
-import { workload } from './controllers/adaptor.ts';
 import { nodeName } from './controllers/pods.ts';
 import { versionInfo } from './discovery.ts';
 import type { Schema } from './schema.ts';
@@ -132,17 +132,15 @@ const serviceProfiles = {
   },
 };
 
-const adaptorLabels = { 'linkerd.io/extension': 'smi', component: 'smi-adaptor' };
-
 /** By this workload a control plane sees that an SMI adaptor serves the cluster; the sandbox itself does its work. */
 const adaptorWorkload = {
-  metadata: { name: workload.name, labels: adaptorLabels },
+  metadata: { name: workload.name, labels: workloadLabels },
   spec: {
     replicas: 1,
-    selector: { matchLabels: adaptorLabels },
+    selector: { matchLabels: workloadLabels },
     template: {
-      metadata: { labels: adaptorLabels },
-      spec: { containers: [{ name: 'smi-adaptor', image: 'cr.l5d.io/linkerd/smi-adaptor:v0.2.7' }] },
+      metadata: { labels: workloadLabels },
+      spec: { containers: [{ name: 'smi-adaptor', image: workloadImage }] },
     },
   },
 };

@@ -5,39 +5,24 @@
  * that scaling that to 0 takes it down as it would the real one.
  */
 
+import { type AdaptorLimits, authorityOf, createPace, specAfter, workload } from '../adaptor-rules.ts';
 import * as api from '../api.ts';
 import { managersAfterUpdate } from '../apply.ts';
-import { equal, isFields, type KubeObject, type ServiceProfile, type TrafficSplit } from '../objects.ts';
+import { isFields, type KubeObject, type ServiceProfile, type TrafficSplit } from '../objects.ts';
 import type { Entry, Store } from '../store.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { createQueue } from './queue.ts';
 
-export type Adaptor = {
-  /** Milliseconds from a change of a split to the ServiceProfile. */
-  lagMs: number;
-  /** How many splits it takes in a second; 0: any number. */
-  perSecond: number;
-  /** While true it does nothing; when it comes up again it takes all splits that are there. */
-  down: boolean;
-  /** Whether it takes no notice of deleted splits. */
-  forgetsDeletes: boolean;
-};
+export type Adaptor = AdaptorLimits;
 
 export const splits = 'trafficsplits.split.smi-spec.io';
 export const profiles = 'serviceprofiles.linkerd.io';
-export const workload = { namespace: 'linkerd-smi', name: 'smi-adaptor' };
-const skipAnnotation = 'smi.linkerd.io/skip';
 const writer = { manager: 'smi-adaptor' };
-
-export function authorityOf(service: string, namespace: string): string {
-  return `${service}.${namespace}.svc.cluster.local`;
-}
 
 export function adaptorController({ cluster, log }: ControllerContext): { controller: Controller; adaptor: Adaptor } {
   const { store, registry } = cluster;
   const queue = createQueue(sync, log);
   let down = false;
-  let freeAt = 0;
   const isUp = () => !down && hasPod(store);
 
   const adaptor: Adaptor = {
@@ -53,6 +38,7 @@ export function adaptorController({ cluster, log }: ControllerContext): { contro
       if (wasDown && isUp()) takeAll();
     },
   };
+  const pace = createPace(adaptor);
 
   function takeAll(): void {
     for (const { object } of store.list(splits)) ask(object as TrafficSplit);
@@ -60,9 +46,7 @@ export function adaptorController({ cluster, log }: ControllerContext): { contro
 
   function ask({ metadata, spec }: TrafficSplit): void {
     if (!spec?.service) return;
-    const now = Date.now();
-    freeAt = adaptor.perSecond > 0 ? Math.max(now, freeAt) + 1000 / adaptor.perSecond : now;
-    queue.add(JSON.stringify([metadata.namespace, metadata.name, spec.service]), adaptor.lagMs + (freeAt - now));
+    queue.add(JSON.stringify([metadata.namespace, metadata.name, spec.service]), pace());
   }
 
   function sync(key: string): void {
@@ -71,22 +55,14 @@ export function adaptorController({ cluster, log }: ControllerContext): { contro
     const split = store.get(splits, namespace, name)?.object as TrafficSplit | undefined;
     const root = split?.spec.service ?? service;
     const profile = store.get(profiles, namespace, authorityOf(root, namespace))?.object as ServiceProfile | undefined;
-    if (profile?.metadata.annotations?.[skipAnnotation] !== undefined) return;
-    if (!split) {
-      if (!profile || adaptor.forgetsDeletes) return;
-      const { dstOverrides: _, ...spec } = profile.spec ?? {};
-      return write(profile, { ...profile, spec });
-    }
-    const dstOverrides = split.spec.backends.map((backend) => {
-      return { authority: authorityOf(backend.service, namespace), weight: String(backend.weight) };
-    });
-    if (profile) return write(profile, { ...profile, spec: { ...profile.spec, dstOverrides } });
+    const spec = specAfter(split, profile, namespace, adaptor);
+    if (spec === undefined) return;
+    if (profile) return write(profile, { ...profile, spec });
     const target = { resource: registry.byId(profiles), version: 'v1alpha2', namespace };
-    api.create(cluster, target, { metadata: { name: authorityOf(root, namespace) }, spec: { dstOverrides } }, writer);
+    api.create(cluster, target, { metadata: { name: authorityOf(root, namespace) }, spec }, writer);
   }
 
   function write(old: KubeObject, next: KubeObject): void {
-    if (equal(old, next)) return;
     const managedFields = managersAfterUpdate(old, next, writer);
     const generation = (old.metadata.generation ?? 0) + 1;
     store.put(profiles, { ...next, metadata: { ...next.metadata, generation, managedFields } });
