@@ -39,7 +39,7 @@ export function toAppError(error: unknown, request: FastifyRequest): AppError {
   if (error instanceof RequestInvalid) {
     return AppError.ofViolations(violationsOf(error.issues, error.validationContext ?? 'body', request.body));
   }
-  if (isFastifyError(error)) return fromFastify(error);
+  if (isFastifyError(error)) return fromFastify(error, request);
   if (isDatabaseUnavailable(error)) {
     return new AppError('dependency.unavailable', 'The database is not available. Try again in a few seconds.', {
       retryAfterSeconds: 5,
@@ -70,12 +70,14 @@ function isFastifyError(error: unknown): error is FastifyError & { statusCode: n
   return error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number';
 }
 
-function fromFastify(error: FastifyError & { statusCode: number }): AppError {
+function fromFastify(error: FastifyError & { statusCode: number }, request: FastifyRequest): AppError {
   switch (error.statusCode) {
-    case 413:
-      return new AppError('body.tooLarge', 'The body is larger than this server accepts.', {
-        hint: 'BODY_LIMIT_BYTES sets the limit.',
-      });
+    case 413: {
+      const { bodyLimit } = request.routeOptions;
+      const general = bodyLimit === request.server.initialConfig.bodyLimit;
+      const message = `The body is larger than the ${bodyLimit} bytes that are accepted here.`;
+      return new AppError('body.tooLarge', message, general ? { hint: 'BODY_LIMIT_BYTES sets the limit.' } : {});
+    }
     case 415:
       return new AppError('media.unsupported', 'The Content-Type of the request is not supported here.', {
         hint: 'Send application/json; POST /pipelines/kubernetes also takes application/yaml.',

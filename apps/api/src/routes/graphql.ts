@@ -68,7 +68,9 @@ function limitPipelines(context: Parameters<ValidationRule>[0]): ReturnType<Vali
       if (node.name.value !== 'pipelineById') return;
       asked += 1;
       if (asked === maxPipelines + 1) {
-        context.reportError(new GraphQLError(`A query may ask for ${maxPipelines} pipelines.`, { nodes: node }));
+        context.reportError(
+          new GraphQLError(`A query may ask for at most ${maxPipelines} pipelines.`, { nodes: node }),
+        );
       }
     },
   };
