@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -7,7 +10,15 @@ import { scoped } from '@cdaas/control-plane/db.ts';
 import { startSandbox } from '@cdaas/sandbox/sandbox.ts';
 import { type Answer, codesOf, createTestTenant, openTestApi, shopFile } from '../support/api.ts';
 import { createClusterClient } from '../support/cluster-client.ts';
-import { createAuthority, type Handler, json, startFakeApiServer } from '../support/fake-api-server.ts';
+import {
+  createAuthority,
+  type Handler,
+  type Identity,
+  json,
+  refusal,
+  startFakeApiServer,
+} from '../support/fake-api-server.ts';
+import { type Attributes, answerAsKubernetes } from '../support/fake-kubernetes.ts';
 
 after(async () => {
   await api.close();
@@ -31,15 +42,32 @@ test('a cluster is asked who it is, registered, shown without its credential, an
   assert.equal(answer.status, 201, answer.text);
   assert.equal(answer.headers.location, '/clusters/sandbox');
   const shown = await api.call(tenant.admin, 'GET', '/clusters/sandbox');
-  const { version, createdAtIso8601, ...rest } = shown.json as Record<string, unknown>;
+  const { version, createdAtIso8601, health, verification, ...rest } = shown.json as Record<string, unknown>;
   assert.match(String(version), /^v1\./);
   assert.ok(createdAtIso8601);
+  const { state, checkedAtIso8601, lastSuccessAtIso8601, error, changes } = health as Record<string, unknown>;
+  assert.deepEqual(
+    [state, checkedAtIso8601, lastSuccessAtIso8601, error, changes],
+    ['unknown', '', '', null, []],
+    'no worker has looked yet',
+  );
+  const { missing, meshEvidence, trafficSplitVersions, ...times } = verification as Record<string, unknown>;
+  assert.deepEqual(missing, []);
+  assert.equal(meshEvidence, 'Deployment linkerd-smi/smi-adaptor is there');
+  assert.deepEqual(trafficSplitVersions, ['split.smi-spec.io/v1alpha2', 'split.smi-spec.io/v1alpha1']);
+  assert.match(String(times.serverCertificateUntilIso8601), /^20\d\d-/);
+  assert.match(String(times.caUntilIso8601), /^20\d\d-/);
+  assert.equal(times.credentialUntilIso8601, '', 'this token does not say when it ends');
   assert.deepEqual(rest, {
     name: 'sandbox',
     server,
+    credential: 'token',
     namespaces: [],
     clusterScopedKinds: ['Namespace'],
     meshConfirmation: 'linkerd-smi',
+    meshConfirmationSetting: 'detected',
+    meshConfirmationDetected: 'linkerd-smi',
+    state: 'unknown',
     trafficSplitVersion: 'split.smi-spec.io/v1alpha2',
   });
   const list = await api.call(tenant.admin, 'GET', '/clusters');
@@ -58,7 +86,12 @@ test('a cluster is asked who it is, registered, shown without its credential, an
 test('a kubeconfig does as well, and its mesh confirmation can be overruled', async () => {
   const answer = await register({ name: 'by-kubeconfig', kubeconfig: sandbox.kubeconfig, meshConfirmation: 'stored' });
   assert.equal(answer.status, 201, answer.text);
-  assert.equal((answer.json as { meshConfirmation: string }).meshConfirmation, 'stored');
+  const view = answer.json as Record<string, unknown>;
+  assert.deepEqual(
+    [view.meshConfirmation, view.meshConfirmationSetting, view.meshConfirmationDetected],
+    ['stored', 'stored', 'linkerd-smi'],
+    'what is detected stays in sight',
+  );
 });
 
 test('who may only deploy sees the names of clusters, and may not register or forget one', async () => {
@@ -139,9 +172,25 @@ test('what the cluster answers decides: not there, not Kubernetes, not accepted,
   const cases: [Handler | null, string, RegExp][] = [
     [null, 'cluster.unreachable', /could not be reached/],
     [(_request, response) => json(response, 200, { hello: 'world' }), 'cluster.unreachable', /not a Kubernetes API/],
-    [(_request, response) => json(response, 404, {}), 'cluster.unreachable', /answered 404/],
-    [(_request, response) => json(response, 401, {}), 'cluster.refused', /does not accept this credential/],
-    [versionThen((_request, response) => json(response, 403, {})), 'cluster.permission', /may not list services/],
+    [(_request, response) => refusal(response, 404, 'NotFound'), 'cluster.unreachable', /answered 404/],
+    [(_request, response) => refusal(response, 401, 'Unauthorized'), 'cluster.refused', /does not accept/],
+    [
+      versionThen((_request, response) => refusal(response, 403, 'Forbidden')),
+      'cluster.permission',
+      /may not get \/apis/,
+    ],
+    [
+      (request, response) =>
+        request.method === 'POST' ? refusal(response, 403, 'Forbidden') : answerAsKubernetes({})(request, response),
+      'cluster.permission',
+      /may not create selfsubjectaccessreviews/,
+    ],
+    [
+      (request, response) =>
+        request.method === 'POST' ? json(response, 201, { status: {} }) : answerAsKubernetes({})(request, response),
+      'cluster.unreachable',
+      /answered a SelfSubjectAccessReview with something else/,
+    ],
   ];
   for (const [handler, code, words] of cases) {
     if (handler !== null) fake.answer(handler);
@@ -155,10 +204,37 @@ test('what the cluster answers decides: not there, not Kubernetes, not accepted,
   assert.equal((await api.call(tenant.admin, 'GET', '/clusters/x')).status, 404, 'nothing is stored');
 });
 
-test('a server with another CA is not trusted', async () => {
+test('what is wrong with a certificate chain is told in words that say what to mend', async () => {
+  const past = new Date(Date.now() - 3_600_000);
   const other = await createAuthority('Other CA');
-  const answer = await register({ name: 'x', ...fakeAccess, caData: other.certificate });
-  assert.deepEqual(codesOf(answer), ['cluster.unreachable'], answer.text);
+  const sameName = await createAuthority();
+  const selfSigned = await createAuthority('alone');
+  const plain = createServer().listen(0, '127.0.0.1');
+  await once(plain, 'listening');
+  const cases: [string, Identity, string, RegExp][] = [
+    ['expired', await authority.issue('api', ['127.0.0.1'], past), authority.certificate, /certificate ended 20\d\d-/],
+    ['other CA', await authority.issue('api', ['127.0.0.1']), other.certificate, /issued by CN=Test CA, .*CN=Other CA/],
+    ['made anew', await sameName.issue('api', ['127.0.0.1']), authority.certificate, /another CA of the same name did/],
+    ['self-signed', selfSigned, authority.certificate, /signed itself \(CN=alone\)/],
+    [
+      'other name',
+      await authority.issue('api', ['api.example.org']),
+      authority.certificate,
+      /is for api\.example\.org, not for 127\.0\.0\.1/,
+    ],
+  ];
+  for (const [what, identity, ca, words] of cases) {
+    const server = await startFakeApiServer(identity);
+    const answer = await register({ name: 'x', ...fakeAccess, server: server.url, caData: ca });
+    await server.close();
+    assert.deepEqual(codesOf(answer), ['cluster.unreachable'], `${what}: ${answer.text}`);
+    assert.match(answer.text, words, what);
+    assert.deepEqual(server.seen, [], 'no request is sent');
+  }
+  const { port } = plain.address() as AddressInfo;
+  const http = await register({ name: 'x', ...fakeAccess, server: `https://127.0.0.1:${port}` });
+  plain.close();
+  assert.match(http.text, /does not speak TLS/);
 });
 
 test('an address that the operator did not allow is refused before anything is sent', async () => {
@@ -168,27 +244,94 @@ test('an address that the operator did not allow is refused before anything is s
   }
 });
 
-test('lists are asked for in the named namespaces only', async () => {
-  fake.seen.length = 0;
-  fake.answer(versionThen((_request, response) => json(response, 200, { items: [], metadata: {} })));
-  const answer = await register({ name: 'narrow', ...fakeAccess, namespaces: ['a', 'b'] });
+test('what is allowed in all namespaces is not asked again for each, and the rest is, there only', async () => {
+  const reviews: Attributes[] = [];
+  const allowed = ({ resource, namespace }: Attributes) => resource !== 'services' || namespace !== undefined;
+  fake.answer(answerAsKubernetes({ allowed }, reviews));
+  const answer = await register({ name: 'narrow', ...fakeAccess, namespaces: ['a', 'b', 'a'] });
   assert.equal(answer.status, 201, answer.text);
-  const lists = fake.seen.filter((line) => /services|replicasets/.test(line));
-  assert.equal(lists.length, 4);
-  assert.ok(lists.every((line) => line.includes('/namespaces/')));
+  const places = (resource: string) =>
+    new Set(reviews.filter((each) => each.resource === resource).map(({ namespace }) => namespace));
+  assert.deepEqual([...places('services')], [undefined, 'a', 'b']);
+  assert.deepEqual([...places('replicasets')], [undefined]);
   assert.match((await clusterRow('narrow')).clusterUid, /^sha256:/);
+});
+
+test('every right that is missing is told at once, by verb, resource and namespace, with the RBAC to paste', async () => {
+  const missing = ({ verb, resource, namespace }: Attributes) =>
+    (resource === 'replicasets' && verb === 'patch' && namespace !== 'a') ||
+    (resource === 'services' && verb === 'watch' && namespace !== 'b');
+  fake.answer(answerAsKubernetes({ allowed: (attributes) => !missing(attributes) }));
+  const answer = await register({ name: 'x', ...fakeAccess, namespaces: ['a', 'b'] });
+  assert.equal(answer.status, 422, answer.text);
+  const { errors } = answer.json as { errors: { code: string; message: string; metadata: Record<string, string> }[] };
+  assert.deepEqual(
+    errors.map(({ code, message, metadata: { verb, resource, namespace } }) => [
+      code,
+      message,
+      verb,
+      resource,
+      namespace,
+    ]),
+    [
+      ['cluster.permission', 'The credential may not watch services in namespace a.', 'watch', 'services', 'a'],
+      [
+        'cluster.permission',
+        'The credential may not patch replicasets.apps in namespace b.',
+        'patch',
+        'replicasets.apps',
+        'b',
+      ],
+    ],
+  );
+  const hint = errors[0]?.metadata.hint ?? '';
+  const [, link = ''] = /kubectl apply -f '([^']+)'/.exec(hint) ?? [];
+  assert.equal(link, 'http://127.0.0.1:8080/clusters/rbac.yaml?namespace=a&namespace=b');
+  const rbac = await api.call(null, 'GET', link.slice('http://127.0.0.1:8080'.length));
+  assert.equal(rbac.status, 200, rbac.text);
+  assert.equal((await api.call(tenant.admin, 'GET', '/clusters/x')).status, 404, 'nothing is stored');
+
+  fake.answer(answerAsKubernetes({ allowed: () => false }));
+  const many = Array.from({ length: 100 }, (_, index) => `n${index}`);
+  const all = codesOf(await register({ name: 'x', ...fakeAccess, namespaces: many }));
+  assert.equal(all.length, 201, 'bounded');
+});
+
+test('a right that deployments work without is told in the verification, with what does not work', async () => {
+  const optional = ['events', 'secrets'];
+  fake.answer(answerAsKubernetes({ allowed: ({ resource }) => !optional.includes(resource) }));
+  const answer = await register({ name: 'optional', ...fakeAccess, namespaces: ['shop'], clusterScopedKinds: [] });
+  assert.equal(answer.status, 201, answer.text);
+  const { missing } = (answer.json as { verification: { missing: Record<string, string>[] } }).verification;
+  assert.deepEqual(
+    missing.map(({ verb, resource, namespace }) => `${verb} ${resource} ${namespace}`),
+    ['create events shop', ...['get', 'create', 'update', 'patch'].map((verb) => `${verb} secrets shop`)],
+  );
+  assert.match(missing[1]?.without ?? '', /a deployment file with a Secret fails before it changes anything/);
+});
+
+test('a right to what the cluster does not serve is not needed yet', async () => {
+  const groups = { 'split.smi-spec.io': ['v1alpha4', 'v1alpha2', 'bad\0'] };
+  const allowed = ({ group }: Attributes) => group !== 'keda.sh';
+  fake.answer(answerAsKubernetes({ groups, allowed }));
+  const answer = await register({ name: 'no-keda', ...fakeAccess });
+  assert.equal(answer.status, 201, answer.text);
+  const view = answer.json as { trafficSplitVersion: string; verification: { missing: Record<string, string>[] } };
+  assert.equal(view.trafficSplitVersion, 'split.smi-spec.io/v1alpha2');
+  assert.deepEqual(
+    view.verification.missing.map(({ verb, resource }) => `${verb} ${resource}`),
+    ['list scaledobjects.keda.sh'],
+  );
+  fake.answer(answerAsKubernetes({ groups: { ...groups, 'keda.sh': ['v1alpha1'] }, allowed }));
+  const refused = await register({ name: 'x', ...fakeAccess });
+  assert.match(refused.text, /may not list scaledobjects.keda.sh in all namespaces/);
 });
 
 test('a server that says the uid of another cluster is not taken for it', async () => {
   const client = createClusterClient(sandbox);
   const system = await client.get('Namespace', '', 'kube-system');
   client.close();
-  const lying: Handler = (request, response) => {
-    if (request.url?.startsWith('/version')) return json(response, 200, { gitVersion: 'v1.35.0' });
-    if (request.url === '/api/v1/namespaces/kube-system') return json(response, 200, system);
-    json(response, 200, { items: [], metadata: {} });
-  };
-  fake.answer(lying);
+  fake.answer(answerAsKubernetes({ uid: system?.metadata.uid }));
   // Whose CA is registered beside his own does not matter: it is the one that the server's certificate leads to.
   const sandboxCa = Buffer.from(caData, 'base64').toString();
   const bundle = `${authority.certificate}\n${sandboxCa}`;
@@ -207,24 +350,12 @@ test('a server that says the uid of another cluster is not taken for it', async 
   assert.equal((await clusterRow('with-both')).clusterUid, honest);
 });
 
-test('a uid that is none, and lists that are none, are no failures of ours', async () => {
-  const answering = (uid: unknown, list: unknown): Handler =>
-    versionThen((request, response) => {
-      if (request.url === '/api/v1/namespaces/kube-system') return json(response, 200, { metadata: { uid } });
-      json(response, 200, list);
-    });
+test('a uid that is none is no failure of ours', async () => {
   for (const [index, uid] of ['a\0b', '\ud800', 'x'.repeat(300), 7].entries()) {
-    fake.answer(answering(uid, { items: [] }));
+    fake.answer(answerAsKubernetes({ uid }));
     const answer = await register({ name: `odd-${index}`, ...fakeAccess });
     assert.equal(answer.status, 201, answer.text);
     assert.equal((await clusterRow(`odd-${index}`)).clusterUid, (await clusterRow('narrow')).clusterUid);
-  }
-  for (const list of [{ items: 'x' }, { items: { length: 1 } }, [], 'x', null]) {
-    fake.answer(answering('uid', list));
-    const answer = await register({ name: 'x', ...fakeAccess });
-    assert.equal(answer.status, 422, answer.text);
-    assert.deepEqual(codesOf(answer), ['cluster.unreachable'], answer.text);
-    assert.match(answer.text, /answered with no list/);
   }
 });
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { createKubeClient, type KubeClient } from '@cdaas/control-plane/drivers/kube.ts';
-import { createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts';
+import { type ClusterSettings, createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts';
+import type { KubeLimits } from '@cdaas/control-plane/drivers/kube-transport.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import {
   type Authority,
@@ -17,9 +18,9 @@ let authority: Authority;
 let server: FakeApiServer;
 const opened: KubeClient[] = [];
 
-function clientOf(): KubeClient {
+function clientOf(limits: Partial<KubeLimits> = {}): KubeClient {
   const access = { server: server.url, caData: authority.certificate, credential: { token } };
-  const client = createKubeClient({ ...access, outbound: allowing(server.port) });
+  const client = createKubeClient({ ...access, limits, outbound: allowing(server.port) });
   opened.push(client);
   return client;
 }
@@ -197,8 +198,14 @@ describe('verbs', () => {
 
 describe('clients by cluster', () => {
   const key = { organisationId: 'o', tenantId: 't', clusterId: 'c' };
+  const settings: ClusterSettings = {
+    name: 'east',
+    namespaces: [],
+    clusterScopedKinds: [],
+    meshConfirmation: 'stored',
+  };
 
-  test('are shared, checked again now and then, and replaced when the credential changes', async () => {
+  test('are shared, checked again now and then, and change over when the credential changes', async () => {
     const time = { now: 0 };
     let current = { version: '1', token: 'first' };
     const known: (string | undefined)[] = [];
@@ -207,7 +214,7 @@ describe('clients by cluster', () => {
         known.push(knownVersion);
         if (knownVersion === current.version) return 'unchanged';
         const access = { server: server.url, caData: authority.certificate, credential: { token: current.token } };
-        return { version: current.version, access };
+        return { version: current.version, access, settings };
       },
       allowing(server.port),
       { now: () => time.now },
@@ -219,13 +226,47 @@ describe('clients by cluster', () => {
     current = { version: '2', token: 'second' };
     assert.equal(await clients.get(key), first);
     clients.invalidate(key);
-    const second = await clients.get(key);
-    assert.ok(second && second !== first);
+    const tokens: unknown[] = [];
+    server.answer(({ headers }, response) => {
+      tokens.push(headers.authorization);
+      json(response, 200, {});
+    });
+    answered(await first.version(), 200);
+    assert.equal(await clients.get(key), first, 'whoever holds it goes on with it');
     assert.deepEqual(known, [undefined, '1', '1']);
-    unreachable(await first.version(), 'client.closed', false);
-    answered(await second.version(), 200);
+    answered(await first.version(), 200);
+    assert.deepEqual(tokens, ['Bearer first', 'Bearer second']);
     await clients.close();
-    unreachable(await second.version(), 'client.closed', false);
+    unreachable(await first.version(), 'client.closed', false);
+  });
+
+  test('lose nothing when the credential changes: what waits is sent with the new one, and watches end', async () => {
+    const client = clientOf({ inFlight: 1 });
+    const held = Promise.withResolvers<void>();
+    const arrived = Promise.withResolvers<void>();
+    const tokens: unknown[] = [];
+    server.answer(async ({ headers, url }, response) => {
+      tokens.push(headers.authorization);
+      if (url === '/watch') return void response.writeHead(200).flushHeaders();
+      if (tokens.length === 2) {
+        arrived.resolve();
+        await held.promise;
+      }
+      json(response, 200, {});
+    });
+    const opened = Promise.withResolvers<void>();
+    const watch = client.stream({ path: '/watch' }, { onOpen: opened.resolve, onData: () => {} });
+    await opened.promise;
+    const underWay = client.request({ method: 'POST', path: '/first', body: {} });
+    await arrived.promise;
+    const waiting = client.request({ method: 'POST', path: '/second', body: {} });
+    client.replaceAccess({ server: server.url, caData: authority.certificate, credential: { token: 'another' } });
+    assert.equal((await watch).kind, 'unreachable');
+    held.resolve();
+    answered(await underWay, 200);
+    answered(await waiting, 200);
+    assert.deepEqual(tokens, [`Bearer ${token}`, `Bearer ${token}`, 'Bearer another']);
+    await client.close();
   });
 
   test('are closed and forgotten when the cluster is gone, or nobody asked for them in ten minutes', async (t) => {
@@ -239,7 +280,7 @@ describe('clients by cluster', () => {
         loads += knownVersion === undefined ? 1 : 0;
         if (knownVersion !== undefined) return 'unchanged';
         const access = { server: server.url, caData: authority.certificate, credential: { token } };
-        return { version: '1', access };
+        return { version: '1', access, settings };
       },
       allowing(server.port),
       { now: () => time.now },
@@ -271,7 +312,8 @@ describe('clients by cluster', () => {
     const clients = createKubeClients(async ({ tenantId }) => {
       asked.push(tenantId);
       if (tenantId !== 't') return undefined;
-      return { version: '1', access: { server: server.url, caData: authority.certificate, credential: { token } } };
+      const access = { server: server.url, caData: authority.certificate, credential: { token } };
+      return { version: '1', access, settings };
     }, allowing(server.port));
     assert.ok(await clients.get(key));
     assert.equal(await clients.get({ ...key, tenantId: 'other' }), undefined);

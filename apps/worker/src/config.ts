@@ -1,5 +1,5 @@
 import type { OutboundRule } from '@cdaas/control-plane/outbound.ts';
-import { fields, readEnvironment } from '@cdaas/control-plane/settings.ts';
+import { count, fields, readEnvironment } from '@cdaas/control-plane/settings.ts';
 import { z } from 'zod';
 
 export const usage = `Usage: node apps/worker/src/main.ts
@@ -11,6 +11,7 @@ Environment (see docs/operating.md)
   ENCRYPTION_KEY_FILE   the key that wraps all others, the same as the API's        required
   REDIS_URL             a Redis for the queue                                       none: the queue is in Postgres
   OUTBOUND_ALLOW        private addresses to reach, purpose:cidr:port, …            public addresses only
+  CLUSTER_CHECK_SECONDS how often each cluster is asked whether it answers          30
   LOG_LEVEL             fatal, error, warn, info, debug or trace                    info
 `;
 
@@ -19,6 +20,7 @@ const Environment = z.object({
   ENCRYPTION_KEY_FILE: fields.keyFile,
   REDIS_URL: fields.redisUrl.optional(),
   OUTBOUND_ALLOW: fields.outboundAllow,
+  CLUSTER_CHECK_SECONDS: count(5, 86_400).default(30),
   LOG_LEVEL: fields.logLevel,
 });
 
@@ -27,6 +29,7 @@ export type Config = {
   encryptionKeyFile: string;
   redisUrl: string | undefined;
   outboundRules: OutboundRule[];
+  clusterCheckSeconds: number;
   logLevel: string;
 };
 
@@ -40,6 +43,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     encryptionKeyFile: env.ENCRYPTION_KEY_FILE,
     redisUrl: env.REDIS_URL,
     outboundRules: env.OUTBOUND_ALLOW,
+    clusterCheckSeconds: env.CLUSTER_CHECK_SECONDS,
     logLevel: env.LOG_LEVEL,
   };
 }

@@ -12,13 +12,13 @@ const stopSeconds = 15;
 
 async function main(config: Config): Promise<void> {
   const log = createLogger(config.logLevel);
-  const { databaseUrl, redisUrl } = config;
+  const { databaseUrl, redisUrl, clusterCheckSeconds } = config;
   const key = await readKey(config.encryptionKeyFile);
   const db = await openDatabase({ url: databaseUrl, role: 'cdaas_worker' });
   const onError = (err: Error) => log.warn({ err }, 'the queue has trouble; due rows are found without it');
   const queue = await openQueue({ databaseUrl, role: 'cdaas_worker', onError, ...(redisUrl ? { redisUrl } : {}) });
   const outbound = createOutbound(config.outboundRules);
-  const worker = await startWorker({ db, queue, vault: createVault(key, db), outbound, log });
+  const worker = await startWorker({ db, queue, vault: createVault(key, db), outbound, log, clusterCheckSeconds });
 
   let stopping = false;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {

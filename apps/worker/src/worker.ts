@@ -12,10 +12,19 @@ import type { WakeQueue } from '@cdaas/control-plane/queue.ts';
 import { createCommitter } from '@cdaas/control-plane/transitions.ts';
 import { createWatches } from '@cdaas/control-plane/watches.ts';
 import type { Logger } from 'pino';
+import { startHealthChecks } from './health.ts';
 import { createSweep } from './sweep.ts';
 
 /** `db` is open under the role cdaas_worker. Who made db and queue closes them, after the worker. */
-export type WorkerDeps = { db: Database; queue: WakeQueue; vault: Vault; outbound: Outbound; log: Logger };
+export type WorkerDeps = {
+  db: Database;
+  queue: WakeQueue;
+  vault: Vault;
+  outbound: Outbound;
+  log: Logger;
+  /** Between two looks at whether a cluster answers. */
+  clusterCheckSeconds?: number;
+};
 
 export type Worker = { workerId: number; close(): Promise<void> };
 
@@ -23,13 +32,15 @@ export type Worker = { workerId: number; close(): Promise<void> };
 const tidyEveryMs = 600_000;
 
 /** Starts a worker: it takes due pipelines and deployments, drives them, and watches their clusters. */
-export async function startWorker({ db, queue, vault, outbound, log }: WorkerDeps): Promise<Worker> {
+export async function startWorker(deps: WorkerDeps): Promise<Worker> {
+  const { db, queue, vault, outbound, log, clusterCheckSeconds = 30 } = deps;
   const lock = await holdWorkerLock(db, {
     onLost: (err) => log.warn({ err }, 'the liveness lock was lost'),
     onBack: () => log.info('the liveness lock is held again'),
   });
   const { workerId } = lock;
-  const clients = createKubeClients(createClusterLoader({ db, vault }), outbound);
+  const loadCluster = createClusterLoader({ db, vault });
+  const clients = createKubeClients(loadCluster, outbound);
   const committer = createCommitter(db);
   const wake = (id: string) => engine.wake(id);
   const watches = createWatches({ db, clients, queue, workerId, log, wake });
@@ -62,6 +73,7 @@ export async function startWorker({ db, queue, vault, outbound, log }: WorkerDep
   });
   const tidy = setInterval(() => void queue.removeAbandoned(() => liveWorkers(db)), tidyEveryMs);
   tidy.unref();
+  const health = startHealthChecks({ db, loadCluster, outbound, log, everySeconds: clusterCheckSeconds });
   log.info({ workerId }, 'worker started');
   return {
     workerId,
@@ -69,7 +81,7 @@ export async function startWorker({ db, queue, vault, outbound, log }: WorkerDep
       clearInterval(tidy);
       // The lock last: while it is held nobody else takes what this worker still drives.
       await closeInTurn(
-        [sweep, engine, kubeEvents, watches, committer, clients, lock].map((part) => () => part.close()),
+        [health, sweep, engine, kubeEvents, watches, committer, clients, lock].map((part) => () => part.close()),
       );
       log.info({ workerId }, 'worker stopped');
     },

@@ -74,6 +74,8 @@ export type Violation = {
   column?: number | undefined;
   hint?: string | undefined;
   link?: string | undefined;
+  /** What else a program may want to know: further keys of `metadata` in the answer. */
+  metadata?: Readonly<Record<string, string>> | undefined;
 };
 
 export type ErrorDetails = Omit<Violation, 'code' | 'message'> & {
@@ -131,8 +133,8 @@ export type ErrorBody = z.infer<typeof ErrorBody>;
 export function toErrorBody(errorId: string, violations: readonly Violation[]): ErrorBody {
   return {
     error_id: errorId,
-    errors: violations.map(({ code, message, path, line, column, hint, link }) => {
-      const metadata: Record<string, string> = {};
+    errors: violations.map(({ code, message, path, line, column, hint, link, metadata: more }) => {
+      const metadata: Record<string, string> = { ...more };
       if (path !== undefined) metadata.path = path;
       if (line !== undefined) metadata.line = String(line);
       if (column !== undefined) metadata.column = String(column);

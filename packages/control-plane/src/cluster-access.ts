@@ -3,18 +3,29 @@ import type { LoadCluster } from './drivers/kube-clients.ts';
 import type { Vault } from './encryption.ts';
 import type { ClusterAccess } from './kubeconfig.ts';
 
-/**
- * Reads how to reach a cluster, in a transaction that sees its tenant only. A cluster's access never changes in place
- * before it is verified anew, so the moment of verification is its version.
- */
+/** Reads how to reach a cluster and what may be done there, in a transaction that sees its tenant only. */
 export function createClusterLoader({ db, vault }: { db: Database; vault: Vault }): LoadCluster {
   return async (key, knownVersion) => {
     const row = await scoped(db, key, (tx) => tx.cluster.findUnique({ where: { id: key.clusterId } }));
     if (!row) return undefined;
-    const version = row.verifiedAt?.toISOString() ?? row.createdAt.toISOString();
+    // Also by the time, because a release that does not count changes yet may be running beside this one.
+    const version = `${row.accessVersion} ${row.verifiedAt.toISOString()}`;
     if (version === knownVersion) return 'unchanged';
-    const at = { table: 'cluster', row: row.id, field: 'credential' };
-    const credential = (await vault.decryptJson(key.organisationId, at, row.credential)) as ClusterAccess['credential'];
-    return { version, access: { server: row.server, caData: row.caData, credential } };
+    const { name, server, caData, namespaces, clusterScopedKinds } = row;
+    const meshConfirmation = row.meshConfirmation === 'linkerd-smi' ? 'linkerd-smi' : 'stored';
+    return {
+      version,
+      access: { server, caData, credential: await readCredential(vault, row) },
+      settings: { name, namespaces, clusterScopedKinds, meshConfirmation },
+    };
   };
+}
+
+/** The stored credential of a cluster, for those who are about to use it: it never goes into an answer. */
+export async function readCredential(
+  vault: Vault,
+  { id, organisationId, credential }: { id: string; organisationId: string; credential: Uint8Array },
+): Promise<ClusterAccess['credential']> {
+  const at = { table: 'cluster', row: id, field: 'credential' };
+  return (await vault.decryptJson(organisationId, at, credential)) as ClusterAccess['credential'];
 }

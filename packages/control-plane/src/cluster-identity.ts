@@ -8,6 +8,18 @@ import { createConnector, type Outbound } from './outbound.ts';
 const timeoutMs = 10_000;
 const answerBytes = 1024 * 1024;
 
+/** Who a cluster is, as one connection with a verified chain showed. */
+export type ClusterIdentity = {
+  /** What claims on its objects meet by. */
+  clusterUid: string;
+  /** The id that it has for a credential that may not read the uid of kube-system: by its address. */
+  uidByAddress: string;
+  /** Whether the uid of kube-system was read. */
+  isByUid: boolean;
+  /** When the server's certificate, and the CA at the root of its chain, end. */
+  certificates: { serverUntil: Date; caUntil: Date };
+};
+
 /**
  * The id of a cluster that everybody who registers it gets, and nobody else can. Claims on objects meet by it across
  * tenants, so that a server's word for who it is (the uid of its namespace kube-system) must not suffice: whoever repeats
@@ -21,10 +33,11 @@ const answerBytes = 1024 * 1024;
  *
  * @returns undefined where no connection with a verified chain came about
  */
-export async function identifyCluster(access: ClusterAccess, outbound: Outbound): Promise<string | undefined> {
+export async function identifyCluster(access: ClusterAccess, outbound: Outbound): Promise<ClusterIdentity | undefined> {
   const { server, caData, credential } = access;
   const { origin, pathname, host } = new URL(server);
   const roots = new Set<string>();
+  let certificates: ClusterIdentity['certificates'] | undefined;
   const connect = createConnector(outbound, 'cluster', {
     ca: caData,
     ...('certificate' in credential ? { cert: credential.certificate, key: credential.key } : {}),
@@ -36,7 +49,9 @@ export async function identifyCluster(access: ClusterAccess, outbound: Outbound)
     connect(options, callback) {
       const answer = callback as (error: Error | null, socket: TLSSocket | null) => void;
       connect(options, ((error: Error | null, socket: TLSSocket | null) => {
-        if (socket) roots.add(rootKeyOf(socket, caData) ?? '');
+        const chain = socket ? chainOf(socket, caData) : undefined;
+        if (socket) roots.add(chain ? keyOf(chain.root) : '');
+        if (chain) certificates = { serverUntil: untilOf(chain.leaf), caUntil: untilOf(chain.root) };
         answer(error, socket);
       }) as typeof callback);
     },
@@ -52,10 +67,13 @@ export async function identifyCluster(access: ClusterAccess, outbound: Outbound)
       { timeoutMs, answerBytes, signal: undefined, secret: token },
     );
     const [root] = roots;
-    if (outcome.kind !== 'answered' || roots.size !== 1 || !root) return undefined;
+    if (outcome.kind !== 'answered' || roots.size !== 1 || !root || !certificates) return undefined;
     const uid = outcome.status === 200 ? uidIn(outcome.body) : undefined;
-    const parts = [root, uid ?? server, ...(isPublic(root) ? [host] : [])];
-    return `sha256:${createHash('sha256').update(parts.join('\n')).digest('hex')}`;
+    const idBy = (what: string) => {
+      const parts = [root, what, ...(isPublic(root) ? [host] : [])];
+      return `sha256:${createHash('sha256').update(parts.join('\n')).digest('hex')}`;
+    };
+    return { clusterUid: idBy(uid ?? server), uidByAddress: idBy(server), isByUid: uid !== undefined, certificates };
   } finally {
     await pool.destroy();
   }
@@ -72,10 +90,10 @@ function fieldOf(value: unknown, key: string): unknown {
 }
 
 /**
- * The public key (SPKI, base64) of the root in `caData` that the served chain leads to. Each link is checked by its
- * signature: what node tells of a peer's issuers is found by their names, which anybody can choose.
+ * The served certificate and the root in `caData` that it leads to. Each link is checked by its signature: what node tells
+ * of a peer's issuers is found by their names, which anybody can choose.
  */
-function rootKeyOf(socket: TLSSocket, caData: string): string | undefined {
+function chainOf(socket: TLSSocket, caData: string): { leaf: X509Certificate; root: X509Certificate } | undefined {
   const registered = (caData.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map(
     (pem) => new X509Certificate(pem),
   );
@@ -89,17 +107,22 @@ function rootKeyOf(socket: TLSSocket, caData: string): string | undefined {
   const seen = new Set([leaf]);
   for (const certificate of seen) {
     const anchor = anchors.find((candidate) => isIssuedBy(certificate, candidate));
-    if (anchor) return keyOf(anchor);
+    if (anchor) return { leaf, root: anchor };
     for (const issuer of issuers) if (isIssuedBy(certificate, issuer)) seen.add(issuer);
   }
   // A server's own certificate that is trusted as it stands, without being an authority.
-  return registered.some(({ raw }) => raw.equals(leaf.raw)) ? keyOf(leaf) : undefined;
+  return registered.some(({ raw }) => raw.equals(leaf.raw)) ? { leaf, root: leaf } : undefined;
+}
+
+function untilOf(certificate: X509Certificate): Date {
+  return new Date(certificate.validTo);
 }
 
 function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
   return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
 }
 
+/** The public key (SPKI, base64). */
 function keyOf(certificate: X509Certificate): string {
   return certificate.publicKey.export({ type: 'spki', format: 'der' }).toString('base64');
 }

@@ -24,7 +24,7 @@ export type ClusterWatchesOptions = {
   clients: KubeClients;
   key: ClusterKey;
   /** Empty: all. */
-  namespaces: string[];
+  namespaces: readonly string[];
   log: Logger;
   onTouched(interests: Iterable<string>): void;
   /** A watch is current again after it was not: everything may have turned. */

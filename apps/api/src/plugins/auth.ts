@@ -31,6 +31,7 @@ export const publicRoutes: readonly string[] = [
   '/oauth/token',
   '/.well-known/jwks.json',
   '/openapi.json',
+  '/clusters/rbac.yaml',
 ];
 
 /**

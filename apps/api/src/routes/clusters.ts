@@ -1,22 +1,19 @@
 import {
+  ChangeCluster,
   ClusterList,
   ClusterParams,
   ClusterView,
-  MeshConfirmation,
+  RbacQuery,
   RegisterCluster,
 } from '@cdaas/contract/clusters.ts';
-import {
-  deleteCluster,
-  getCluster,
-  listClusters,
-  type RegisteredCluster,
-  registerCluster,
-} from '@cdaas/control-plane/clusters.ts';
-import type { CallerContext } from '@cdaas/control-plane/principals.ts';
+import { changeCluster, verifyCluster } from '@cdaas/control-plane/change-cluster.ts';
+import { deleteCluster, getCluster, listClusters, registerCluster } from '@cdaas/control-plane/clusters.ts';
+import { rbacWanted, renderRbac } from '@cdaas/control-plane/rbac-manifest.ts';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { errorAnswers, moment } from '../answers.ts';
+import { errorAnswers } from '../answers.ts';
 import { callerOf } from '../plugins/auth.ts';
+import { listedClusterView, shownClusterView } from './cluster-views.ts';
 
 /** Clusters of the tenant: the accounts that deployment files name. */
 export const clusterRoutes: FastifyPluginAsyncZod = async (app) => {
@@ -26,7 +23,8 @@ export const clusterRoutes: FastifyPluginAsyncZod = async (app) => {
       config: { permission: 'cluster.manage' },
       schema: {
         tags: ['clusters'],
-        summary: 'Register a cluster: it is asked who it is before anything is stored.',
+        summary:
+          'Register a cluster: it is asked who it is and for every right that is needed before anything is stored.',
         body: RegisterCluster,
         response: { 201: ClusterView, ...errorAnswers(400, 409, 413, 415, 422) },
       },
@@ -37,7 +35,7 @@ export const clusterRoutes: FastifyPluginAsyncZod = async (app) => {
       return reply
         .code(201)
         .header('location', `/clusters/${encodeURIComponent(cluster.name)}`)
-        .send(viewOf(ctx, cluster));
+        .send(shownClusterView(ctx, cluster));
     },
   );
 
@@ -49,8 +47,25 @@ export const clusterRoutes: FastifyPluginAsyncZod = async (app) => {
     },
     async (request) => {
       const ctx = callerOf(request);
-      return { clusters: (await listClusters(ctx)).map((cluster) => viewOf(ctx, cluster)) };
+      return { clusters: (await listClusters(ctx)).map((cluster) => listedClusterView(ctx, cluster)) };
     },
+  );
+
+  app.get(
+    '/clusters/rbac.yaml',
+    {
+      config: { permission: 'public' },
+      schema: {
+        tags: ['clusters'],
+        summary: 'The least RBAC that a credential needs to be registered, for kubectl apply.',
+        querystring: RbacQuery,
+        response: {
+          200: { description: 'YAML.', content: { 'application/yaml': { schema: z.string() } } },
+          ...errorAnswers(422),
+        },
+      },
+    },
+    async (request, reply) => reply.type('application/yaml; charset=utf-8').send(renderRbac(rbacWanted(request.query))),
   );
 
   app.get(
@@ -59,14 +74,49 @@ export const clusterRoutes: FastifyPluginAsyncZod = async (app) => {
       config: { permission: 'cluster.list' },
       schema: {
         tags: ['clusters'],
-        summary: 'One cluster, without its credential.',
+        summary: 'One cluster with its health, without its credential.',
         params: ClusterParams,
         response: { 200: ClusterView, ...errorAnswers(404) },
       },
     },
     async (request) => {
       const ctx = callerOf(request);
-      return viewOf(ctx, await getCluster(ctx, request.params));
+      return shownClusterView(ctx, await getCluster(ctx, request.params));
+    },
+  );
+
+  app.patch(
+    '/clusters/:name',
+    {
+      config: { permission: 'cluster.manage' },
+      schema: {
+        tags: ['clusters'],
+        summary: 'Change a registration, its credential for example, while deployments run. It is verified before.',
+        params: ClusterParams,
+        body: ChangeCluster,
+        response: { 200: ClusterView, ...errorAnswers(400, 404, 409, 413, 415, 422, 503) },
+      },
+    },
+    async (request) => {
+      const ctx = callerOf(request);
+      return shownClusterView(ctx, await changeCluster(ctx, { ...request.params, change: request.body }));
+    },
+  );
+
+  app.post(
+    '/clusters/:name/verify',
+    {
+      config: { permission: 'cluster.manage' },
+      schema: {
+        tags: ['clusters'],
+        summary: 'Ask a cluster again all that registration asks; answers as that would.',
+        params: ClusterParams,
+        response: { 200: ClusterView, ...errorAnswers(404, 422, 503) },
+      },
+    },
+    async (request) => {
+      const ctx = callerOf(request);
+      return shownClusterView(ctx, await verifyCluster(ctx, request.params));
     },
   );
 
@@ -87,19 +137,3 @@ export const clusterRoutes: FastifyPluginAsyncZod = async (app) => {
     },
   );
 };
-
-/** Who may only deploy sees names, to choose a target by. */
-function viewOf(ctx: CallerContext, cluster: RegisteredCluster): ClusterView {
-  if (!ctx.permissions.has('cluster.manage')) return { name: cluster.name };
-  const { name, server, namespaces, clusterScopedKinds } = cluster;
-  return {
-    name,
-    server,
-    version: cluster.kubernetesVersion,
-    namespaces,
-    clusterScopedKinds,
-    meshConfirmation: MeshConfirmation.parse(cluster.meshConfirmation),
-    trafficSplitVersion: cluster.splitVersion,
-    createdAtIso8601: moment(cluster.createdAt),
-  };
-}

@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { MeshConfirmation } from '@cdaas/pipeline/deployment-state.ts';
 import type { ClusterAccess } from '../kubeconfig.ts';
 import type { Outbound } from '../outbound.ts';
 import { createKubeClient, type KubeClient } from './kube.ts';
@@ -5,18 +7,28 @@ import type { TransportOptions } from './kube-transport.ts';
 
 export type ClusterKey = { organisationId: string; tenantId: string; clusterId: string };
 
+/** What a registration says of a cluster besides how it is reached. */
+export type ClusterSettings = {
+  name: string;
+  /** Empty: all. */
+  namespaces: readonly string[];
+  clusterScopedKinds: readonly string[];
+  meshConfirmation: MeshConfirmation;
+};
+
+export type LoadedCluster = { version: string; access: ClusterAccess; settings: ClusterSettings };
+
 /**
- * Reads a cluster's access. Given the version that is in use it may answer 'unchanged' and spare the decryption;
- * undefined means that the cluster is gone. Any change of server, CA or credential must change `version`.
+ * Reads a cluster's registration. Given the version that is in use it may answer 'unchanged' and spare the decryption;
+ * undefined means that the cluster is gone. Any change must change `version`.
  */
-export type LoadCluster = (
-  key: ClusterKey,
-  knownVersion?: string,
-) => Promise<{ version: string; access: ClusterAccess } | 'unchanged' | undefined>;
+export type LoadCluster = (key: ClusterKey, knownVersion?: string) => Promise<LoadedCluster | 'unchanged' | undefined>;
 
 export type KubeClients = {
   /** The client of a cluster, shared by all callers; undefined if the cluster is gone. Do not keep it for long. */
   get(key: ClusterKey): Promise<KubeClient | undefined>;
+  /** The settings of a cluster, no older than its client; undefined if the cluster is gone. */
+  settings(key: ClusterKey): Promise<ClusterSettings | undefined>;
   /** Makes the next get() ask for the access again, e.g. after a 401 or a change. */
   invalidate(key: ClusterKey): void;
   close(): Promise<void>;
@@ -26,35 +38,54 @@ const idleMs = 600_000;
 const tidyEveryMs = 60_000;
 
 /**
- * Keeps one client per cluster. Access is loaded again at most every `recheckMs` for a cluster in use; a client whose
- * version is out of date is replaced and closed, and one that nobody asked for in ten minutes is closed and forgotten, so
- * that no credential of a cluster that is gone stays in memory.
+ * Keeps one client per cluster. Its registration is loaded again at most every `recheckMs` for a cluster in use; where the
+ * access has changed, the client changes over to it (KubeClient.replaceAccess), so that nobody who holds it loses anything.
+ * A client that nobody asked for in ten minutes is closed and forgotten, so that no credential of a cluster that is gone
+ * stays in memory.
  */
 export function createKubeClients(
   loadCluster: LoadCluster,
   outbound: Outbound,
   { recheckMs = 5000, now = Date.now, ...rest }: { recheckMs?: number } & Pick<TransportOptions, 'limits' | 'now'> = {},
 ): KubeClients {
-  type Entry = { version: string; client: KubeClient; checkedAt: number; usedAt: number };
+  type Entry = LoadedCluster & { client: KubeClient; checkedAt: number; usedAt: number };
   const entries = new Map<string, Entry>();
-  const loading = new Map<string, Promise<KubeClient | undefined>>();
+  const loading = new Map<string, Promise<Entry | undefined>>();
   // The whole key: a client never reaches a caller of another tenant, whatever cluster id he names.
   const keyOf = ({ organisationId, tenantId, clusterId }: ClusterKey) =>
     JSON.stringify([organisationId, tenantId, clusterId]);
 
-  const load = async (key: ClusterKey): Promise<KubeClient | undefined> => {
+  const load = async (key: ClusterKey): Promise<Entry | undefined> => {
     const entry = entries.get(keyOf(key));
     const loaded = await loadCluster(key, entry?.version);
-    if (entry && (loaded === 'unchanged' || loaded?.version === entry.version)) {
-      entry.checkedAt = now();
-      return entry.client;
+    if (loaded === undefined) {
+      entries.delete(keyOf(key));
+      void entry?.client.close();
+      return undefined;
     }
-    entries.delete(keyOf(key));
-    void entry?.client.close();
-    if (loaded === undefined || loaded === 'unchanged') return undefined;
+    if (entry) entry.checkedAt = now();
+    if (loaded === 'unchanged') return entry;
+    if (entry) {
+      if (!isDeepStrictEqual(loaded.access, entry.access)) entry.client.replaceAccess(loaded.access);
+      return Object.assign(entry, loaded);
+    }
     const client = createKubeClient({ ...loaded.access, outbound, now, ...rest });
-    entries.set(keyOf(key), { version: loaded.version, client, checkedAt: now(), usedAt: now() });
-    return client;
+    const made = { ...loaded, client, checkedAt: now(), usedAt: now() };
+    entries.set(keyOf(key), made);
+    return made;
+  };
+
+  const current = async (key: ClusterKey): Promise<Entry | undefined> => {
+    const id = keyOf(key);
+    const entry = entries.get(id);
+    if (entry) entry.usedAt = now();
+    if (entry && now() - entry.checkedAt < recheckMs) return entry;
+    let pending = loading.get(id);
+    if (!pending) {
+      pending = load(key).finally(() => loading.delete(id));
+      loading.set(id, pending);
+    }
+    return pending;
   };
 
   // Watches ask for their client every half minute.
@@ -68,18 +99,8 @@ export function createKubeClients(
   timer.unref();
 
   return {
-    async get(key) {
-      const id = keyOf(key);
-      const entry = entries.get(id);
-      if (entry) entry.usedAt = now();
-      if (entry && now() - entry.checkedAt < recheckMs) return entry.client;
-      let pending = loading.get(id);
-      if (!pending) {
-        pending = load(key).finally(() => loading.delete(id));
-        loading.set(id, pending);
-      }
-      return pending;
-    },
+    get: async (key) => (await current(key))?.client,
+    settings: async (key) => (await current(key))?.settings,
     invalidate(key) {
       const entry = entries.get(keyOf(key));
       if (entry) entry.checkedAt = Number.NEGATIVE_INFINITY;
