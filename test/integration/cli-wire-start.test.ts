@@ -197,6 +197,9 @@ test('3.2, 3.4: -i starts the pipeline again from its location, as it was', asyn
   ].join('\r\n');
   assert.equal(request, cli.startLocation(token, cli.locationOf(first.pipelineId), body));
   const again = assertStarted(await send(request));
+  await end(tenant, again.pipelineId);
+  const upper = cli.locationOf(first.pipelineId.toUpperCase());
+  assertStarted(await send(cli.startLocation(token, upper, body)));
   assert.notEqual(again.pipelineId, first.pipelineId);
   assert.deepEqual(await configOf(tenant, again.pipelineId), documented);
 });

@@ -242,6 +242,20 @@ test('3.6, 4: whatever a deployment is at, the client is told a word that it kno
   }
 });
 
+test('4: an id is one whatever the case of its letters, under every path that it is part of', async () => {
+  const { token, pipelineId, deploymentId } = await started('case');
+  const paths = [
+    ...['', '/config', '/events'].map((tail) => [`/pipelines/${pipelineId}`, tail]),
+    ...['/deployments', '/deploy-engine/deployments'].map((head) => [`${head}/${deploymentId}`, '']),
+  ] as [string, string][];
+  for (const [path, tail] of paths) {
+    const [asStored, upper] = [path, path.replace(/[^/]+$/, (id) => id.toUpperCase())];
+    const answer = await send(cli.rest(token, 'GET', upper + tail));
+    assert.equal(answer.statusLine, '200 OK', upper + tail);
+    assert.equal(answer.body, (await send(cli.rest(token, 'GET', asStored + tail))).body);
+  }
+});
+
 test('4: a pipeline that is not there, however its id is escaped, is 404 with a body that can be printed raw', async () => {
   const { token, tenant } = await started('missing');
   for (const [path, message] of [

@@ -1,14 +1,14 @@
 import { deploymentStatuses } from '@cdaas/pipeline/deployment-state.ts';
 import { z } from 'zod';
 import { StepStatus } from './pipelines.ts';
-import { text } from './text.ts';
+import { idText, text } from './text.ts';
 
 /** What a deployment is at beneath the statuses that clients in use know. */
 export const DeploymentPhase = z.enum(deploymentStatuses);
 export type DeploymentPhase = z.infer<typeof DeploymentPhase>;
 
-export const DeploymentParams = z.object({ id: text(200) });
-export const StepParams = z.object({ id: text(200), ref: text(500) });
+export const DeploymentParams = z.object({ id: idText });
+export const StepParams = z.object({ id: idText, ref: text(500) });
 
 export const CanaryStep = z
   .object({

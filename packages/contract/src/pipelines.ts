@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { text } from './text.ts';
+import { idText, text } from './text.ts';
 
 /** Media types that `POST /pipelines/kubernetes` and `POST /pipelines` take (spec/cli-wire-protocol.md §3.2). */
 export const fileMediaTypes = {
@@ -101,7 +101,7 @@ export const DryRunAnswer = z
   .meta({ id: 'DryRunAnswer' });
 export type DryRunAnswer = z.infer<typeof DryRunAnswer>;
 
-export const PipelineParams = z.object({ id: text(200) });
+export const PipelineParams = z.object({ id: idText });
 
 export const ListPipelinesQuery = z.object({
   application: text(500).optional(),

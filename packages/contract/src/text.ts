@@ -8,6 +8,14 @@ export function text(maxLength: number) {
     .refine((value) => !value.includes('\0') && value.isWellFormed(), 'it holds a character that cannot be stored');
 }
 
+/** An id as it is stored: a UUID is one whatever the case of its letters (RFC 9562 §4), and ciphertexts are bound to it. */
+export function storedId(id: string): string {
+  return /^[0-9a-f-]{36}$/i.test(id) ? id.toLowerCase() : id;
+}
+
+/** The id of a row, as part of a path. */
+export const idText = text(200).transform(storedId);
+
 /**
  * Text of others, fit to be shown and stored: control, invisible formatting and line-breaking characters and halves of
  * surrogate pairs become a space (they include line feeds, escapes and the bidirectional overrides that make text read as

@@ -9,7 +9,8 @@ test('the id of a pipeline is read from the path, whatever address the client kn
   for (const address of ['http://127.0.0.1:8080', 'https://cdaas.example.org', 'http://[::1]:80', 'http://user@x']) {
     assert.equal(pipelineOfLocation(`armory::${address}/pipelines/${id}/config`), id);
   }
-  assert.equal(pipelineOfLocation('armory::http://x/pipelines/no-uuid/config'), 'no-uuid');
+  assert.equal(pipelineOfLocation(`armory::http://x/pipelines/${id.toUpperCase()}/config`), id);
+  assert.equal(pipelineOfLocation('armory::http://x/pipelines/No-UUID/config'), 'No-UUID');
 });
 
 test('everything else is refused by name, and no credential in it is repeated', () => {

@@ -1,5 +1,6 @@
 import { AppError } from '@cdaas/contract/errors.ts';
 import type { RedeployRequest } from '@cdaas/contract/pipelines.ts';
+import { storedId } from '@cdaas/contract/text.ts';
 import type { FileText } from '@cdaas/pipeline/file/parse.ts';
 import { shorten } from '@cdaas/pipeline/file/words.ts';
 import { requirePermission } from './permissions.ts';
@@ -21,7 +22,7 @@ export function pipelineOfLocation(location: string | undefined): string {
     });
   }
   const id = /^armory::https?:\/\/[^/?#\s]+\/pipelines\/([^/?#\s]+)\/config$/.exec(location)?.[1];
-  if (id !== undefined) return id;
+  if (id !== undefined) return storedId(id);
   if (/^https?:\/\//i.test(location)) {
     throw new AppError('step.unsupported', `not supported yet: starting from a URL (${withoutSecrets(location)})`, {
       hint: 'Send the deployment file itself.',

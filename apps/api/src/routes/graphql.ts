@@ -1,6 +1,6 @@
 import { AppError } from '@cdaas/contract/errors.ts';
 import { GraphqlAnswer, GraphqlRequest } from '@cdaas/contract/graphql.ts';
-import { shownText } from '@cdaas/contract/text.ts';
+import { shownText, storedId } from '@cdaas/contract/text.ts';
 import { getPipeline } from '@cdaas/control-plane/pipelines.ts';
 import type { CallerContext } from '@cdaas/control-plane/principals.ts';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
@@ -125,7 +125,7 @@ function refused(errors: readonly GraphQLError[]): Refused {
 async function pipelineById({ id }: { id: unknown }, ctx: CallerContext) {
   if (typeof id !== 'string') throw new GraphQLError('The id of a pipeline is a string.');
   try {
-    const pipeline = await getPipeline(ctx, { id });
+    const pipeline = await getPipeline(ctx, { id: storedId(id) });
     return {
       id: pipeline.id,
       status: pipeline.status,
