@@ -11,7 +11,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join, relative, sep } from 'node:path';
+import { dirname, join, relative, resolve, sep } from 'node:path';
 import {
   checkNode,
   ensureInstalled,
@@ -24,6 +24,8 @@ import {
 } from './ensure.mjs';
 
 const inCi = process.env.CI === 'true';
+/** How test/kubernetes/build.ts says that there is no Go. */
+const exitWithoutGo = 3;
 const began = Date.now();
 const scratch = mkdtempSync(join(tmpdir(), 'cdaas-test-'));
 /** Marks everything that this run starts, so that what is left over can be found. */
@@ -44,6 +46,9 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
   });
 }
 
+/** Test files that import this, by whatever way, have cases on a real Kubernetes control plane. */
+const realCluster = join(root, 'test', 'support', 'real-cluster.ts');
+
 const groups = [];
 try {
   checkNode();
@@ -60,6 +65,7 @@ try {
   if (pure.length > 0) await runTests(pure, ['--test-isolation=none'], () => 'unit');
   if (withProcesses.length > 0 && !interrupted) {
     redis = await startRedis();
+    if (withProcesses.some((file) => reaches(file, realCluster))) await buildKubernetes();
     const setup = join('test', 'support', 'global-setup.ts');
     await runTests(
       withProcesses,
@@ -181,6 +187,39 @@ async function startRedis() {
       await ended;
     },
   };
+}
+
+/**
+ * Builds the Kubernetes control plane, or finds the one that was built, before the tests begin: a build takes all cores.
+ * Where there is no Go those cases are skipped, which the totals say; in CI it is a failure.
+ */
+async function buildKubernetes() {
+  if (process.env.CDAAS_TEST_KUBECONFIG) {
+    console.log('\nReal-cluster cases run on the cluster of CDAAS_TEST_KUBECONFIG.');
+    return;
+  }
+  console.log('');
+  const code = await run(node24, [join('test', 'kubernetes', 'build.ts')], env);
+  if (code !== 0 && inCi)
+    throw new Remedy(
+      'The Kubernetes control plane could not be built; in CI the real-cluster cases are never left out.',
+    );
+  if (code === exitWithoutGo)
+    console.log(
+      'LEFT OUT: the cases on a real Kubernetes control plane. Install Go (https://go.dev/dl), or set CDAAS_TEST_KUBECONFIG,\n' +
+        'to run them. The totals count them as skipped.',
+    );
+  else if (code !== 0) throw new Remedy('The Kubernetes control plane for the real-cluster cases could not be built.');
+}
+
+/** Whether a TypeScript file imports another, itself or by way of relative imports. */
+function reaches(file, target, seen = new Set()) {
+  const path = resolve(root, file);
+  if (path === target) return true;
+  if (seen.has(path) || !existsSync(path)) return false;
+  seen.add(path);
+  const imports = readFileSync(path, 'utf8').matchAll(/from '(\.[^']+)'/g);
+  return [...imports].some(([, specifier]) => reaches(join(dirname(path), specifier), target, seen));
 }
 
 function has(program) {

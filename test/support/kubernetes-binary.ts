@@ -22,7 +22,7 @@ import { fileURLToPath } from 'node:url';
  * it: it is found again by other checkouts, and also where there is no Go.
  */
 
-const kubernetesVersion = 'v1.35.4';
+export const kubernetesVersion = 'v1.35.4';
 const source = fileURLToPath(new URL('../kubernetes', import.meta.url));
 
 const [major, minor] = kubernetesVersion.slice(1).split('.');
@@ -121,6 +121,8 @@ async function build(path: string, say: (line: string) => void): Promise<void> {
     cwd: source,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
+  const kill = () => child.kill();
+  process.once('exit', kill);
   // With -v, go names each module that it downloads and each package that it has compiled.
   let [downloaded, compiled] = [0, 0];
   let output = '';
@@ -149,6 +151,7 @@ async function build(path: string, say: (line: string) => void): Promise<void> {
     });
   } finally {
     clearInterval(timer);
+    process.off('exit', kill);
     rmSync(unfinished, { force: true });
   }
 }

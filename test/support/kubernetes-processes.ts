@@ -26,6 +26,8 @@ export type ControlPlane = ClusterAddress & {
   auditFile: string | undefined;
   /** The processes, by name, for measurements. */
   processes: ReadonlyMap<string, ChildProcess>;
+  /** Comes when one of them has ended by itself, with the end of its log. */
+  failed: Promise<Error>;
   /** Ends all of them at once; what is in the folder can be read afterwards. */
   stop(): Promise<void>;
 };
@@ -73,12 +75,17 @@ async function startOnFreePort(options: ControlPlaneOptions, authority: Authorit
   const auditFile = audit ? join(folder, 'audit.log') : undefined;
   const processes = new Map<string, ChildProcess>();
   const trouble = new AbortController();
+  const failed = new Promise<Error>((resolve) => {
+    trouble.signal.addEventListener('abort', () => resolve(trouble.signal.reason as Error), { once: true });
+  });
 
   const start = (program: string, flags: Record<string, string | number | boolean>) => {
     const log = openSync(join(folder, `${program}.log`), 'a');
     const args = Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`);
+    // In a group of its own, so that Ctrl-C in a terminal is ours to answer.
     const child = spawn(binary, ['--until-stdin-closes', program, ...args], {
       cwd: folder,
+      detached: true,
       stdio: ['pipe', log, log],
     });
     closeSync(log);
@@ -86,8 +93,14 @@ async function startOnFreePort(options: ControlPlaneOptions, authority: Authorit
     child.once('exit', (code, signal) => trouble.abort(new Error(endOf(folder, program, code ?? signal))));
     processes.set(program, child);
   };
+  const killAll = () => {
+    for (const child of processes.values()) child.kill('SIGKILL');
+  };
+  // Before whoever removes the folder.
+  process.prependOnceListener('exit', killAll);
   const stop = async () => {
     await Promise.all([...processes.values()].map(end));
+    process.off('exit', killAll);
   };
 
   try {
@@ -116,7 +129,7 @@ async function startOnFreePort(options: ControlPlaneOptions, authority: Authorit
     });
     const needed = ['/api/v1/namespaces/default/serviceaccounts/default', '/api/v1/nodes/node-1'];
     for (const path of needed) await becomes(async () => (await ask(path)) === 200, trouble.signal);
-    return { server, caData, token, authority, auditFile, processes, stop };
+    return { server, caData, token, authority, auditFile, processes, failed, stop };
   } catch (error) {
     await stop();
     throw error;

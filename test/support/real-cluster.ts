@@ -118,10 +118,13 @@ export async function startRealCluster(options: RealClusterOptions = {}): Promis
   const folder = mkdtempSync(join(tmpdir(), 'cdaas-k8s-'));
   let controlPlane: ControlPlane | undefined;
   let adaptor: SmiAdaptor | undefined;
+  const remove = () => rmSync(folder, { recursive: true, force: true });
+  process.once('exit', remove);
   const stop = async () => {
     await adaptor?.stop();
     await controlPlane?.stop();
-    rmSync(folder, { recursive: true, force: true });
+    process.off('exit', remove);
+    remove();
   };
   try {
     controlPlane = await startControlPlane({ binary, folder, ...rest });
