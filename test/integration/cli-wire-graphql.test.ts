@@ -211,6 +211,42 @@ test('1.4: what never reaches the query has the error body of every other route'
   assert.equal(get.status, 404);
 });
 
+test('of a header that comes twice the first counts, of a length none; a body may come in pieces', async () => {
+  const body = JSON.stringify({ query: cli.graphqlQuery, variables: { pipelineID: pipelineId } });
+  const head = (lines: string[]) =>
+    [
+      'POST /v1/graphql HTTP/1.1',
+      `Host: ${cli.host}`,
+      `Authorization: Bearer ${token}`,
+      'Content-Type: application/json',
+      'Connection: close',
+      ...lines,
+      '',
+      '',
+    ].join('\r\n');
+  const length = `Content-Length: ${body.length}`;
+  const pieces = `${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`;
+  for (const [request, status] of [
+    [head([length, 'Content-Type: text/plain']) + body, 200],
+    [head([length, 'Authorization: Bearer x']) + body, 200],
+    [head([length, 'X-Request-Id: first-one', 'X-Request-Id: other-one']) + body, 200],
+    [head(['Transfer-Encoding: chunked']) + pieces, 200],
+    [head(['Transfer-Encoding: chunked', length]) + pieces, 400],
+    [head([length, 'Content-Length: 5']) + body, 400],
+    [
+      head([length, 'Content-Type: application/json; charset=utf-16']).replace(
+        'Content-Type: application/json\r\n',
+        '',
+      ) + body,
+      415,
+    ],
+  ] as const) {
+    const [answer] = await cli.exchange(port, request);
+    assert.equal(answer?.status, status, `${request}\n${answer?.body}`);
+    if (status !== 200) ErrorBody.parse(JSON.parse(answer?.body ?? ''));
+  }
+});
+
 test('a query is bounded: in words, in pipelines, in depth; and the schema cannot be asked for', async () => {
   const alias = (count: number, as: (index: number) => string) =>
     `{ ${Array.from({ length: count }, (_, index) => as(index)).join(' ')} }`;
