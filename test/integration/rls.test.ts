@@ -20,8 +20,16 @@ const withoutRowLevelSecurity = [
   'watch_lease',
 ];
 
-/** What the worker sees of all tenants: what it drives. */
-const workerSeesAll = ['deployment', 'event', 'object_claim', 'owned_object', 'pipeline'];
+/** What the worker sees of all tenants: what it drives, and which clusters it looks after. */
+const workerSeesAll = [
+  'cluster_health',
+  'cluster_health_change',
+  'deployment',
+  'event',
+  'object_claim',
+  'owned_object',
+  'pipeline',
+];
 
 /** Prisma's code where a row that is referred to is missing. */
 const foreignKeyViolation = { code: 'P2003' };
@@ -56,6 +64,10 @@ async function fill(organisation: TestOrganisation): Promise<void> {
   const start = pipelineStart(api, organisation);
   const idempotency = { principal: 'ci', route: 'r', key: 'k', bodyHash: 'h', status: 202, response: {} };
   await insertPipeline(api, organisation, { ...start, idempotency });
+  const { organisationId, tenantId, clusterId } = organisation;
+  await open.cdaas_worker.prisma.clusterHealthChange.create({
+    data: { organisationId, tenantId, clusterId, number: 1, state: 'healthy', at: api.clock.now() },
+  });
   const object = { kind: 'Service', namespace: 'default', name: 'web' };
   await advanceMany(open.cdaas_worker, [
     transitionOf({ id: start.deployments[0]!.id, version: 0 }, null, api.clock.now(), {
