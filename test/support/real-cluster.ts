@@ -187,7 +187,9 @@ async function prepare(cluster: ClusterAddress, splitVersions: readonly SplitVer
     }
     for (const { spec } of definitions) {
       for (const { name } of spec.versions as { name: string }[]) {
-        const path = `/apis/${String(spec.group)}/${name}`;
+        const { plural } = spec.names as { plural: string };
+        // Discovery names a resource before its storage answers.
+        const path = `/apis/${String(spec.group)}/${name}/${plural}?limit=1`;
         await until(async () => (await client.send('GET', path)).status === 200, path);
       }
     }
