@@ -185,6 +185,7 @@ test('a page that is older than the news does not put its reader to sleep', asyn
   const event = (number: number) => ({
     number,
     deploymentId: null,
+    target: null,
     type: 'note',
     data: {},
     message: null,

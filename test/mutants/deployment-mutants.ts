@@ -1,15 +1,6 @@
-/** Wrong versions of the deployment machine, one line each, and the law test that must notice. */
-export type Mutant = {
-  name: string;
-  /** Below packages/pipeline/src. */
-  file: string;
-  /** Stands exactly once in the file. */
-  line: string;
-  instead: string;
-  /** Beginning of the title of the test that fails. */
-  killedBy: string;
-};
+import type { Mutant } from './mutant-runner.ts';
 
+/** Wrong versions of the deployment machine, one line each, and the law test that must notice. */
 export const mutants: Mutant[] = [
   {
     name: 'S5 of a first deployment does not wait until the pods are ready',

@@ -57,6 +57,7 @@ export async function startWorker(deps: WorkerDeps): Promise<Worker> {
     instance,
     clock: db.clock,
     log,
+    ended: () => void sweep.now(),
   });
   const sweep = createSweep({
     db,

@@ -22,6 +22,7 @@ export const EventView = z
     at: z.string(),
     type: z.string(),
     deploymentId: z.string().nullable().describe('Null for what concerns the whole pipeline.'),
+    target: z.string().nullable().describe('The target of that deployment.'),
     message: z.string().nullable().describe('What happened, in words.'),
     data: z.record(z.string(), z.unknown()),
   })

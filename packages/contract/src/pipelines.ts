@@ -90,6 +90,7 @@ export const DryRunAnswer = z
         name: z.string(),
         account: z.string(),
         namespace: z.string(),
+        dependsOn: z.array(z.string()).describe('Targets of this start that must have SUCCEEDED before it begins.'),
         workload: z.string(),
         replicas: z.number().int(),
         steps: z.array(z.object({ ref: z.string(), type: z.string(), setWeight: z.number().int().optional() })),

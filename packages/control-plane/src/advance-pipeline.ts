@@ -1,16 +1,19 @@
+import { assertNever } from '@cdaas/pipeline/assert-never.ts';
+import { dependencyWords } from '@cdaas/pipeline/deployment-machine.ts';
 import { type DeploymentStatus, isFinal } from '@cdaas/pipeline/deployment-state.ts';
 import {
   decidePipeline,
   isFinalPipeline,
   type PipelineEffect,
   type PipelineEvent,
+  type PipelineState,
   readPipelineState,
 } from '@cdaas/pipeline/pipeline-machine.ts';
 import type { Clock } from './context.ts';
 import type { Database } from './db.ts';
 import { type DrivenPipeline, loadPipeline } from './ownership.ts';
 import type { WakeQueue } from './queue.ts';
-import { advancePipeline as storePipeline } from './transitions.ts';
+import { type PipelineDecision, advancePipeline as storePipeline } from './transitions.ts';
 
 export type AdvancePipelineDeps = {
   db: Database;
@@ -40,7 +43,7 @@ export async function advancePipeline(deps: AdvancePipelineDeps, claimed: Driven
       fold({ ...(data as object), type, at: happened.toISOString() } as PipelineEvent);
     }
     const ended = row.deployments.flatMap(({ id, target, status }) => {
-      const known = state.targets[id];
+      const known = state.targets.find(({ deployment }) => deployment === id);
       const end = status as DeploymentStatus;
       return known?.ended === null && isFinal(end) ? [{ deployment: id, target, status: end }] : [];
     });
@@ -67,7 +70,7 @@ export async function advancePipeline(deps: AdvancePipelineDeps, claimed: Driven
           ? [{ type: 'pipelineEnded', data: { status: state.status }, message: `Pipeline ${state.status}`, at }]
           : []),
       ],
-      deployments: effects.map((effect) => instruction(effect, at)),
+      deployments: effects.map((effect) => instruction(state, effect, at)),
     });
     if (!stored.won) continue;
     for (const { id, owner } of stored.woken) {
@@ -78,14 +81,31 @@ export async function advancePipeline(deps: AdvancePipelineDeps, claimed: Driven
   }
 }
 
-function instruction(effect: PipelineEffect, at: Date) {
+/** What a deployment is told: always an event of its own, which its driver folds; only that begins, or ends, its run. */
+function instruction(
+  state: PipelineState,
+  effect: PipelineEffect,
+  at: Date,
+): NonNullable<PipelineDecision['deployments']>[number] {
+  const { deployment: id } = effect;
+  const known = state.targets.find(({ deployment }) => deployment === id);
+  if (known === undefined) throw new Error(`the pipeline has no deployment ${id}`);
+  const { target, dependsOn } = known;
   switch (effect.kind) {
-    case 'startDeployment':
-      return { id: effect.deployment };
-    case 'cancelDeployment':
-      return {
-        id: effect.deployment,
-        event: { type: 'cancelRequested', data: { by: effect.by }, message: `${effect.by} cancelled`, at },
-      };
+    case 'startDeployment': {
+      const message = `Target ${target}: deployment begins; ${dependsOn.join(', ')} SUCCEEDED`;
+      return { id, event: { type: 'started', data: {}, message, at } };
+    }
+    case 'withdrawDeployment': {
+      const data = { target: effect.target, status: effect.status };
+      const message = `Target ${target} is not deployed: ${dependencyWords(data)}`;
+      return { id, event: { type: 'dependencyFailed', data, message, at } };
+    }
+    case 'cancelDeployment': {
+      const message = `${effect.by} cancelled`;
+      return { id, event: { type: 'cancelRequested', data: { by: effect.by }, message, at } };
+    }
+    default:
+      return assertNever(effect);
   }
 }

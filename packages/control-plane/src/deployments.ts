@@ -10,6 +10,7 @@ import {
 } from '@cdaas/pipeline/deployment-state.ts';
 import { shorten } from '@cdaas/pipeline/file/words.ts';
 import { currentInstruction } from '@cdaas/pipeline/moves.ts';
+import { waitsFor as openTargets, readPipelineState } from '@cdaas/pipeline/pipeline-machine.ts';
 import { stepRef } from '@cdaas/pipeline/plan.ts';
 import type { Context } from './context.ts';
 import { scoped } from './db.ts';
@@ -20,6 +21,8 @@ export type DeploymentRead = {
   id: string;
   pipelineId: string;
   state: DeploymentState;
+  /** The targets that must have SUCCEEDED before this one begins and have not yet, by name. */
+  waitsFor: string[];
   startedAt: Date | null;
   completedAt: Date | null;
   /** What the run created or changed in the cluster and has not taken back. */
@@ -37,6 +40,7 @@ export async function getDeployment(ctx: Context, { id }: { id: string }): Promi
             id: true,
             pipelineId: true,
             state: true,
+            pipeline: { select: { state: true } },
             startedAt: true,
             completedAt: true,
             ownedObjects: {
@@ -47,9 +51,10 @@ export async function getDeployment(ctx: Context, { id }: { id: string }): Promi
         }),
       );
   if (row === null) throw new AppError('not.found', `There is no deployment ${shorten(id)}.`);
-  const { ownedObjects, ...rest } = row;
+  const { ownedObjects, pipeline, ...rest } = row;
   const state = readDeploymentState(row.state);
-  return { ...rest, state, objects: ownedObjects.filter(({ slot }) => slot in state.objects) };
+  const waitsFor = state.status === 'WAITING' ? openTargets(readPipelineState(pipeline.state), id) : [];
+  return { ...rest, state, waitsFor, objects: ownedObjects.filter(({ slot }) => slot in state.objects) };
 }
 
 /** Statuses that a deployment never leaves by a person's wish. */

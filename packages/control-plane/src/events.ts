@@ -9,6 +9,8 @@ import { listenForEvents } from './listen.ts';
 export type StoredEvent = {
   number: number;
   deploymentId: string | null;
+  /** The target of that deployment. */
+  target: string | null;
   type: string;
   data: unknown;
   message: string | null;
@@ -44,7 +46,7 @@ async function readPage(
         // The pipeline first: a status that is final when read covers every event that the second query can miss.
         const pipeline = await tx.pipeline.findUnique({
           where: { id: pipelineId, tenantId: scope.tenantId },
-          select: { status: true, lastEvent: true },
+          select: { status: true, lastEvent: true, deployments: { select: { id: true, target: true } } },
         });
         if (pipeline === null) return null;
         const events = await tx.event.findMany({
@@ -54,7 +56,9 @@ async function readPage(
           select: { number: true, deploymentId: true, type: true, data: true, message: true, at: true },
         });
         const last = Math.max(pipeline.lastEvent, events.at(-1)?.number ?? 0);
-        return { events, last, final: isFinalPipeline(pipeline.status) };
+        const targets = new Map(pipeline.deployments.map(({ id, target }) => [id, target]));
+        const named = events.map((event) => ({ ...event, target: targets.get(event.deploymentId ?? '') ?? null }));
+        return { events: named, last, final: isFinalPipeline(pipeline.status) };
       });
   if (page === null) throw new AppError('not.found', `There is no pipeline ${pipelineId.slice(0, 100)}.`);
   return page;

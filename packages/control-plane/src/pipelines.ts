@@ -32,7 +32,15 @@ export type PipelineRead = PipelineSummaryRead & {
   context: Record<string, string>;
   sourceControl: Record<string, unknown>;
   source: { product: string; version: string };
-  deployments: { id: string; target: string; account: string; namespace: string; state: DeploymentState }[];
+  /** In the order of the file. `dependsOn` names targets of the same pipeline. */
+  deployments: {
+    id: string;
+    target: string;
+    account: string;
+    namespace: string;
+    dependsOn: string[];
+    state: DeploymentState;
+  }[];
 };
 
 const summary = {
@@ -117,17 +125,19 @@ function whereShown(status: PipelineStatus) {
 /** @throws AppError not.found */
 export function getPipeline(ctx: CallerContext, { id }: { id: string }): Promise<PipelineRead> {
   return scoped(ctx.db, ctx.scope, async (tx) => {
-    const { deployments, context, sourceControl, source, ...row } = await loadPipeline(tx, ctx, id);
+    const { deployments, context, sourceControl, source, state: stored, ...row } = await loadPipeline(tx, ctx, id);
+    const { targets } = readPipelineState(stored);
     return {
       ...row,
       status: shownStatus(row.status, deployments),
       context: (context ?? {}) as Record<string, string>,
       sourceControl: (sourceControl ?? {}) as Record<string, unknown>,
       source: (source ?? { product: '', version: '' }) as PipelineRead['source'],
-      deployments: deployments.map(({ state, ...deployment }) => ({
-        ...deployment,
-        state: readDeploymentState(state),
-      })),
+      deployments: targets.flatMap(({ deployment: of, dependsOn }) =>
+        deployments
+          .filter((deployment) => deployment.id === of)
+          .map(({ state, ...deployment }) => ({ ...deployment, dependsOn, state: readDeploymentState(state) })),
+      ),
     };
   });
 }

@@ -1,9 +1,14 @@
 import { AppError, type Violation } from '@cdaas/contract/errors.ts';
 import type { StartAnswer } from '@cdaas/contract/pipelines.ts';
-import { initialState } from '@cdaas/pipeline/deployment-state.ts';
+import { type DeploymentState, initialState } from '@cdaas/pipeline/deployment-state.ts';
 import { type FileText, type ParsedFile, parseDeploymentFile } from '@cdaas/pipeline/file/parse.ts';
 import { type ResolvedFile, resolveDeploymentFile } from '@cdaas/pipeline/file/resolve.ts';
-import { decidePipeline, finalPipelineStatuses, initialPipelineState } from '@cdaas/pipeline/pipeline-machine.ts';
+import {
+  decidePipeline,
+  finalPipelineStatuses,
+  initialPipelineState,
+  type PipelineState,
+} from '@cdaas/pipeline/pipeline-machine.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import { claimsOf } from './claims.ts';
 import { checkLimits } from './cluster-limits.ts';
@@ -14,7 +19,8 @@ import { deploymentLink, pipelineLink } from './links.ts';
 import { digestOf } from './pipelines.ts';
 import type { CallerContext } from './principals.ts';
 import { findIdempotent, insertPipeline } from './start-pipeline.ts';
-import type { Json, RefusedClaim } from './transitions.ts';
+import { checkSize, checkTogether } from './targets-together.ts';
+import type { Claim, Json, RefusedClaim } from './transitions.ts';
 
 export type StartInput = {
   source: FileText;
@@ -32,7 +38,8 @@ type TargetCluster = {
   clusterScopedKinds: string[];
 };
 
-type Target = { plan: DeploymentPlan; cluster: TargetCluster };
+/** `dependsOn` names targets of the same start. */
+type Target = { plan: DeploymentPlan; cluster: TargetCluster; dependsOn: readonly string[]; claims: Claim[] };
 
 export type Checked = { file: ParsedFile; resolved: ResolvedFile; targets: Target[] };
 
@@ -57,10 +64,13 @@ export async function checkStart(ctx: CallerContext, source: FileText): Promise<
   const targets = resolved.plans.map((plan): Target => {
     const cluster = clusters.find(({ name }) => name === plan.account);
     if (cluster === undefined) throw new Error(`account ${plan.account} passed validation and is not registered`);
-    return { plan, cluster };
+    const dependsOn = resolved.dependencies.get(plan.target) ?? [];
+    return { plan, cluster, dependsOn, claims: claimsOf(plan, cluster.clusterUid) };
   });
+  const together = targets.map((target) => ({ name: target.plan.target, ...target }));
   const outside = targets.flatMap(({ plan, cluster }) => checkLimits(plan, cluster));
-  if (outside.length > 0) throw violated(outside);
+  const refused = [...outside, ...checkTogether(together), ...checkSize(together)];
+  if (refused.length > 0) throw violated(refused);
   return { file: parsed.file, resolved, targets };
 }
 
@@ -89,14 +99,19 @@ export async function startPipeline(ctx: CallerContext, input: StartInput): Prom
   const checked = await checkStart(ctx, source);
   const now = ctx.clock.now();
   const pipelineId = newId(now);
-  const rows = await Promise.all(checked.targets.map((target) => deploymentRow(ctx, target)));
+  const targets = checked.targets.map((target) => ({ ...target, id: newId(now), target: target.plan.target }));
+  // Its first event is stored with it: a start that is not blocked commits as RUNNING.
+  const decided = decidePipeline(initialPipelineState(targets), { type: 'pipelineStarted', at: now.toISOString() });
+  const begun = new Set(decided.effects.map((effect) => effect.deployment));
+  const rows = await Promise.all(targets.map((target) => deploymentRow(ctx, target, begun.has(target.id))));
+  const due = rows.filter((row) => row.due);
   const answer: StartAnswer = {
     pipelineId,
     deployments: rows.map(({ target, id }) => ({ target, id })),
     warnings: checked.resolved.warnings,
   };
   const start = {
-    pipeline: await pipelineRow(ctx, pipelineId, checked, rows, input.client),
+    pipeline: await pipelineRow(ctx, pipelineId, checked, decided.state, input.client),
     deployments: rows,
     events: [
       {
@@ -105,7 +120,7 @@ export async function startPipeline(ctx: CallerContext, input: StartInput): Prom
         message: `${ctx.actor.name} started the deployment of ${checked.resolved.pipeline.application}`,
         at: now,
       },
-      ...rows.map(({ id, target, account, namespace }) => ({
+      ...due.map(({ id, target, account, namespace }) => ({
         deploymentId: id,
         type: 'started',
         data: {},
@@ -113,13 +128,13 @@ export async function startPipeline(ctx: CallerContext, input: StartInput): Prom
         at: now,
       })),
     ],
-    claims: checked.targets.flatMap(({ plan, cluster }) => claimsOf(plan, cluster.clusterUid)),
+    claims: targets.flatMap(({ claims }) => claims),
     ...(idempotency === undefined ? {} : { idempotency: { ...idempotency, bodyHash, status: 202, response: answer } }),
   };
   const result = await insertPipeline(ctx.db, ctx.scope, start);
 
   if ('started' in result) {
-    await Promise.all(rows.map(({ id }) => ctx.queue.enqueueWake('deployment', id)));
+    await Promise.all(due.map(({ id }) => ctx.queue.enqueueWake('deployment', id)));
     ctx.log.info({ pipelineId, application: start.pipeline.application }, 'pipeline started');
     return answer;
   }
@@ -139,10 +154,11 @@ async function inProgress(ctx: CallerContext, application: string): Promise<stri
   return found?.id ?? null;
 }
 
-async function deploymentRow(ctx: CallerContext, { plan, cluster }: Target) {
-  const id = newId(ctx.clock.now());
+/** @param due whether it begins at once; otherwise it waits until the pipeline tells it to. */
+async function deploymentRow(ctx: CallerContext, { id, plan, cluster }: Target & { id: string }, due: boolean) {
   const at = { table: 'deployment', row: id, field: 'plan' };
-  const state = initialState(id, templateHash(id, plan.workload.name), plan);
+  const initial = initialState(id, templateHash(id, plan.workload.name), plan);
+  const state: DeploymentState = due ? initial : { ...initial, status: 'WAITING' };
   return {
     id,
     clusterId: cluster.id,
@@ -152,24 +168,19 @@ async function deploymentRow(ctx: CallerContext, { plan, cluster }: Target) {
     status: state.status,
     plan: await ctx.vault.encryptJson(ctx.scope.organisationId, at, plan),
     state,
-    due: true,
+    due,
   };
 }
 
-/** The pipeline as decided on its first event, which is stored with it: a start that is not blocked commits as RUNNING. */
 async function pipelineRow(
   ctx: CallerContext,
   id: string,
   { file, resolved }: Checked,
-  deployments: { id: string; target: string }[],
+  state: PipelineState,
   client: string | undefined,
 ) {
   const now = ctx.clock.now();
   const { application, description, context, sourceControl } = resolved.pipeline;
-  const { state } = decidePipeline(initialPipelineState(deployments), {
-    type: 'pipelineStarted',
-    at: now.toISOString(),
-  });
   const config = await ctx.vault.encryptJson(
     ctx.scope.organisationId,
     { table: 'pipeline', row: id, field: 'config' },

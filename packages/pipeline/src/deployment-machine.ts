@@ -64,6 +64,10 @@ function record(state: DeploymentState, event: DeploymentEvent): void {
       return trip(state, { reason: `rolled back by ${event.by}`, outcome: 'CANCELLED', by: event.by });
     case 'cancelRequested':
       return trip(state, { reason: `cancelled by ${event.by}`, outcome: 'CANCELLED', by: event.by });
+    case 'dependencyFailed':
+      // Told to those only that wait for their dependencies.
+      if (state.startedAt !== null) return;
+      return trip(state, { reason: dependencyWords(event), outcome: 'CANCELLED' });
     case 'claimRefused':
       // Claims are taken in the transition that starts a run; afterwards this can only be a late copy.
       if (state.startedAt !== null) return;
@@ -81,6 +85,11 @@ function record(state: DeploymentState, event: DeploymentEvent): void {
     default:
       return assertNever(event);
   }
+}
+
+/** Why a target never begins, for its own people and for those who follow the pipeline. */
+export function dependencyWords({ target, status }: { target: string; status: 'FAILED' | 'CANCELLED' }): string {
+  return `it depends on target '${target}', which ended ${status}`;
 }
 
 /** `at` stays the moment at which the condition turned, however often it is told. */

@@ -190,6 +190,8 @@ export type DeploymentEvent = { at: string } & (
   | { type: 'approved'; ref: string; by: string }
   | { type: 'rollBackRequested'; by: string }
   | { type: 'cancelRequested'; by: string }
+  /** A target that this one depends on did not succeed: this one never begins. */
+  | { type: 'dependencyFailed'; target: string; status: 'FAILED' | 'CANCELLED' }
   /** The moment that the run waited for has come. */
   | { type: 'due' }
 );

@@ -80,7 +80,7 @@ export function shownStatus(status: DeploymentStatus): StepStatus {
   return status;
 }
 
-function viewOf({ id, pipelineId, state, objects, startedAt, completedAt }: DeploymentRead): DeploymentView {
+function viewOf({ id, pipelineId, state, waitsFor, objects, startedAt, completedAt }: DeploymentRead): DeploymentView {
   const { outline } = state;
   return {
     id,
@@ -91,7 +91,7 @@ function viewOf({ id, pipelineId, state, objects, startedAt, completedAt }: Depl
     namespace: outline.namespace,
     status: shownStatus(state.status),
     phase: state.status,
-    waitingFor: waitingFor(state),
+    waitingFor: waitsFor.length > 0 ? dependencyWords(waitsFor) : waitingFor(state),
     error: errorOf(state),
     warnings: state.warnings,
     leftInCluster: state.leftInCluster,
@@ -113,6 +113,11 @@ function viewOf({ id, pipelineId, state, objects, startedAt, completedAt }: Depl
       })),
     },
   };
+}
+
+function dependencyWords(targets: string[]): string {
+  const names = targets.map((target) => `'${target}'`).join(', ');
+  return `${targets.length === 1 ? 'target' : 'the targets'} ${names} to succeed`;
 }
 
 /** Percent of traffic that the new version has; null where none was shifted. */

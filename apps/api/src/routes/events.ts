@@ -108,6 +108,6 @@ function frameOf(event: StoredEvent): string {
   return `id: ${event.number}\nevent: ${event.type.replaceAll(/[\r\n]/g, ' ')}\ndata: ${JSON.stringify(viewOf(event))}\n\n`;
 }
 
-function viewOf({ number, type, at, deploymentId, message, data }: StoredEvent): EventView {
-  return { number, type, at: moment(at), deploymentId, message, data: isRecord(data) ? data : {} };
+function viewOf({ number, type, at, deploymentId, target, message, data }: StoredEvent): EventView {
+  return { number, type, at: moment(at), deploymentId, target, message, data: isRecord(data) ? data : {} };
 }

@@ -219,10 +219,11 @@ function dryRunOf({ resolved, targets }: Checked): DryRunAnswer {
   return {
     dryRun: true,
     application: resolved.pipeline.application,
-    targets: targets.map(({ plan }) => ({
+    targets: targets.map(({ plan, dependsOn }) => ({
       name: plan.target,
       account: plan.account,
       namespace: plan.namespace,
+      dependsOn: [...dependsOn],
       workload: plan.workload.name,
       replicas: plan.workload.replicas,
       steps: plan.steps.map((step, index) => ({
@@ -255,6 +256,11 @@ function summaryOf(read: PipelineSummaryRead): PipelineSummary {
   };
 }
 
+/** The step of a pipeline that is the deployment to a target. */
+function targetRef(target: string): string {
+  return `deploy-${target}`;
+}
+
 function viewOf(read: PipelineRead): PipelineView {
   const { context, sourceControl, source, deployments } = read;
   return {
@@ -264,11 +270,11 @@ function viewOf(read: PipelineRead): PipelineView {
     source,
     environments: deployments.map(({ target, namespace, account }) => ({ name: target, namespace, account })),
     steps: [
-      ...deployments.map(({ id, target, state }) => ({
-        ref: `deploy-${target}`,
+      ...deployments.map(({ id, target, dependsOn, state }) => ({
+        ref: targetRef(target),
         type: 'deployment' as const,
         status: shownStatus(state.status),
-        dependsOn: [],
+        dependsOn: dependsOn.map(targetRef),
         constraintFor: '',
         deployment: { id, environment: target, step: stepsDone(state), totalSteps: state.steps.length },
       })),
@@ -278,6 +284,6 @@ function viewOf(read: PipelineRead): PipelineView {
 }
 
 function pauseStep(target: string, { ref, status, duration, unit }: TimedPause): PipelineStep {
-  const at = { ref: `deploy-${target}/${ref}`, dependsOn: [], constraintFor: '' };
+  const at = { ref: `${targetRef(target)}/${ref}`, dependsOn: [], constraintFor: '' };
   return { type: 'pause', ...at, status, pause: { duration, unit } };
 }

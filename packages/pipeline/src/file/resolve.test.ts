@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { stringify } from 'yaml';
 import { check, outcome, shopFile, violationsOf, webManifests } from './file-fixtures.ts';
 import type { ResolvedFile } from './resolve.ts';
 
@@ -101,6 +102,57 @@ test('targetFilters choose the target that is planned, and only its account must
     resolved(file).plans.map(({ target }) => target),
     ['qa'],
   );
+});
+
+test('all targets are planned in the order of the file, whatever their names, each with what it depends on', () => {
+  const target = (name: string, ...dependsOn: string[]) =>
+    `  "${name}": { account: east, namespace: ns-${name}, strategy: slow, constraints: { dependsOn: [${dependsOn}] } }`;
+  const file = stringify(shopFile({ targets: undefined }));
+  const targets = [target('prod', 'staging', '"7"', 'staging'), target('staging'), target('7', 'staging')];
+  const { plans, dependencies } = resolved(`${file}targets:\n${targets.join('\n')}\n`);
+  assert.deepEqual(
+    plans.map((plan) => [plan.target, plan.namespace]),
+    [
+      ['prod', 'ns-prod'],
+      ['staging', 'ns-staging'],
+      ['7', 'ns-7'],
+    ],
+  );
+  assert.deepEqual(
+    [...dependencies],
+    [
+      ['prod', ['staging', '7']],
+      ['staging', []],
+      ['7', ['staging']],
+    ],
+  );
+});
+
+test('a target that targetFilters leave out is waited for by nobody, which is a warning', () => {
+  const target = (name: string, ...dependsOn: string[]) => ({
+    account: 'east',
+    namespace: name,
+    strategy: 'slow',
+    ...(dependsOn.length === 0 ? {} : { constraints: { dependsOn } }),
+  });
+  const { plans, dependencies, warnings } = resolved(
+    shopFile({
+      targets: { staging: target('staging'), eu: target('eu', 'qa', 'staging'), prod: target('prod', 'eu', 'qa') },
+      targetFilters: [{ includeTarget: 'prod' }, { includeTarget: 'qa' }],
+    }),
+  );
+  assert.deepEqual(
+    plans.map((plan) => plan.target),
+    ['qa', 'prod'],
+  );
+  assert.deepEqual(
+    [...dependencies],
+    [
+      ['qa', []],
+      ['prod', ['qa']],
+    ],
+  );
+  assert.deepEqual(warnings, ["target 'prod' does not wait for 'eu', which targetFilters leave out"]);
 });
 
 test('an explicit final weight of 100 and empty steps are fine; going back is a warning', () => {

@@ -5,7 +5,7 @@ import { readManifests } from './manifests.ts';
 import type { ParsedFile } from './parse.ts';
 import { checkFile } from './rules-file.ts';
 import { checkSteps } from './rules-steps.ts';
-import { activeTargets, checkTargets } from './rules-targets.ts';
+import { activeTargets, checkTargets, dependenciesOf } from './rules-targets.ts';
 import type { DeploymentFile } from './schema.ts';
 import { checkShape } from './schema-violations.ts';
 import type { Path } from './source.ts';
@@ -38,6 +38,8 @@ export type ResolvedFile = {
   };
   /** One for each target of this start, in the order of the file. */
   plans: DeploymentPlan[];
+  /** By target: the targets of this start that must have SUCCEEDED before it begins. */
+  dependencies: ReadonlyMap<string, string[]>;
   /** For the start response, in the order of the file. */
   warnings: string[];
 };
@@ -71,7 +73,7 @@ export function resolveDeploymentFile(
   checkTemplates(root, report);
   const assembled = assembleTargets(root, readManifests({ ...file.budget }, root, report), report);
   checkTraffic(root, assembled, report);
-  const targets = activeTargets(root);
+  const targets = activeTargets(root, file);
   checkAccounts(
     targets,
     account === undefined ? undefined : { name: account, path: accountPath },
@@ -83,7 +85,12 @@ export function resolveDeploymentFile(
   const violations = report.violations();
   if (violations.length > 0 || parsed === undefined) return { violations };
   const plans = targets.map(([name]) => planTarget(root, parsed, name, assembled.get(name), { ...options, account }));
-  return { pipeline: pipelineOf(parsed), plans, warnings: report.warnings() };
+  return {
+    pipeline: pipelineOf(parsed),
+    plans,
+    dependencies: dependenciesOf(targets),
+    warnings: report.warnings(),
+  };
 }
 
 function checkAccounts(

@@ -3,6 +3,7 @@ import { didYouMean } from './hints.ts';
 import { isDnsLabel } from './kubernetes-names.ts';
 import { checkTargetNames } from './rules-file.ts';
 import { unfitForName } from './schema-fields.ts';
+import type { LocatedDocument } from './source.ts';
 import { at, entries, exists, items, text, type View } from './view.ts';
 import type { Report } from './violations.ts';
 import { shorten, toWords } from './words.ts';
@@ -54,6 +55,24 @@ export function checkTargets(root: View, accountOverride: string | undefined, re
   for (const manifest of items(at(root, 'manifests'))) checkTargetNames(root, at(manifest, 'targets'), report);
   for (const item of items(at(root, 'trafficManagement'))) checkTargetNames(root, at(item, 'targets'), report);
   checkCycles(root, report);
+  warnOfLeftOut(root, report);
+}
+
+/** A target that targetFilters leave out counts as done for those that depend on it (spec/behaviour.md §1). */
+function warnOfLeftOut(root: View, report: Report): void {
+  const all = new Set(entries(at(root, 'targets')).map(([name]) => name));
+  const active = activeTargets(root);
+  const chosen = new Set(active.map(([name]) => name));
+  for (const [name, target] of active) {
+    for (const item of items(at(target, 'constraints', 'dependsOn'))) {
+      const dependency = text(item);
+      if (dependency === undefined || chosen.has(dependency) || !all.has(dependency)) continue;
+      report.warning(
+        item.path,
+        `target '${shorten(name)}' does not wait for '${shorten(dependency)}', which targetFilters leave out`,
+      );
+    }
+  }
 }
 
 /** One violation per circle, at the dependsOn of its first target. */
@@ -93,9 +112,27 @@ function checkCycles(root: View, report: Report): void {
   for (const name of targets.keys()) visit(name);
 }
 
-/** The targets that this start is for, by name: those of targetFilters, or all. */
-export function activeTargets(root: View): [string, View][] {
-  const wanted = items(at(root, 'targetFilters')).flatMap((item) => text(at(item, 'includeTarget')) ?? []);
+/**
+ * The targets that this start is for, by name: those of targetFilters, or all.
+ *
+ * @param file gives their order as it was written; without it, names that are whole numbers come first
+ */
+export function activeTargets(root: View, file?: Pick<LocatedDocument, 'place'>): [string, View][] {
+  const wanted = new Set(items(at(root, 'targetFilters')).flatMap((item) => text(at(item, 'includeTarget')) ?? []));
   const all = entries(at(root, 'targets'));
-  return wanted.length === 0 ? all : all.filter(([name]) => wanted.includes(name));
+  const places = file?.place.children?.get('targets')?.children;
+  const orderOf = (name: string): number => places?.get(name)?.order ?? 0;
+  const active = wanted.size === 0 ? all : all.filter(([name]) => wanted.has(name));
+  return active.sort(([a], [b]) => orderOf(a) - orderOf(b));
+}
+
+/** By target: those among the given ones that it depends on, each once. */
+export function dependenciesOf(targets: readonly [string, View][]): Map<string, string[]> {
+  const active = new Set(targets.map(([name]) => name));
+  return new Map(
+    targets.map(([name, target]) => {
+      const named = items(at(target, 'constraints', 'dependsOn')).flatMap((item) => text(item) ?? []);
+      return [name, [...new Set(named)].filter((dependency) => active.has(dependency))];
+    }),
+  );
 }

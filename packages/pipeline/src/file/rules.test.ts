@@ -156,15 +156,6 @@ const rules: Rule[] = [
     },
     found: ['field.unknown /targets/b/constraints/beforeDeployment/0/setWeight'],
   },
-  {
-    rule: 'several targets are not built',
-    broken: { targets: { b: { account: 'east', namespace: 'b', strategy: 'slow' } } },
-    found: ['step.unsupported /targets'],
-    kept: {
-      targets: { b: { account: 'east', namespace: 'b', strategy: 'slow' } },
-      targetFilters: [{ includeTarget: 'b' }],
-    },
-  },
   // Strategies
   { rule: 'a strategy has a type', broken: other({}), found: ['strategy.choice /strategies/other'] },
   {

@@ -27,8 +27,6 @@ export function checkUnsupported(
   if (keep.value === true) refuse(keep.path, 'keepDeploymentObject: true');
   const inProgress = at(config, 'ifDeploymentInProgress', 'strategy');
   if (inProgress.value === 'enqueueOne') refuse(inProgress.path, 'ifDeploymentInProgress: enqueueOne', 'use reject');
-  if (targets.length > 1)
-    refuse(['targets'], `more than one target in one start (${targets.length})`, 'choose one with targetFilters');
   for (const { path } of templateTexts(root).filter(({ value }) => usesSecret(value)))
     refuse(path, 'secrets in fields of the file');
   for (const manifest of items(at(root, 'manifests'))) refuseManifest(manifest, targets, refuse);
@@ -69,8 +67,6 @@ function refuseTarget(
   objects: TargetObjects | undefined,
   refuse: RefuseFeature,
 ): void {
-  const dependsOn = at(target, 'constraints', 'dependsOn');
-  if (items(dependsOn).length > 0) refuse(dependsOn.path, 'dependsOn');
   for (const { list } of constraintStepLists(target)) {
     if (items(list).length > 0) refuse(list.path, `steps in ${String(list.path.at(-1))}`);
   }
