@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { approveStep, getDeployment } from '@cdaas/control-plane/deployments.ts';
+import { newReplicaSetName } from '@cdaas/pipeline/deployment-state.ts';
 import { hashKey } from '@cdaas/pipeline/marks.ts';
 import { approval, manifestsOf, manifestText, pause, service, shopFile, weight } from '../support/deployment-files.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
@@ -94,18 +95,20 @@ describe('A canary over an SMI TrafficSplit', { concurrency: 6 }, () => {
     await scene.first();
     const seen = await (await scene.deploy({ version: '2', steps: [weight(50)] })).end();
     const told = seen.events.flatMap(({ message }) => message ?? []);
+    const replicaSet = newReplicaSetName(seen.state, 0);
+    const old = seen.state.survey?.workloads[0]?.old?.name;
     const milestones = [
       'Preflight passed',
       'Service web now selects only the previous version',
       'Service web-canary leads to the new version',
-      'Created the new ReplicaSet',
-      'Scaled the new ReplicaSet to 2',
-      'TrafficSplit created: all traffic still goes to the previous version',
-      'TrafficSplit set: 50 % of traffic to the new version',
-      'TrafficSplit set: 100 % of traffic to the new version',
+      `Created ReplicaSet ${replicaSet}`,
+      `Scaled ReplicaSet ${replicaSet} to 2`,
+      'TrafficSplit web created: all traffic still goes to the previous version',
+      'TrafficSplit web set: 50 % of traffic to the new version',
+      'TrafficSplit web set: 100 % of traffic to the new version',
       'Service web now selects the new version; no roll back from here on',
-      'TrafficSplit removed',
-      'The previous version is gone',
+      'TrafficSplit web removed',
+      `The previous version (ReplicaSet ${old}) is gone`,
       'The new version has all traffic; everything auxiliary is gone',
     ];
     const found = milestones.map((milestone) => told.indexOf(milestone));

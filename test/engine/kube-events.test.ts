@@ -55,8 +55,8 @@ describe('Kubernetes Events', { concurrency: 4 }, () => {
     for (const { kind, metadata } of [root, split].flatMap((object) => object ?? [])) {
       const about = events.filter(({ involvedObject }) => involvedObject.uid === metadata.uid);
       const messages = about.map(({ message }) => message).join('\n');
-      assert.match(messages, /TrafficSplit created: all traffic still goes to the previous version/, kind);
-      assert.match(messages, /TrafficSplit set: 10 % of traffic to the new version/, kind);
+      assert.match(messages, /TrafficSplit web created: all traffic still goes to the previous version/, kind);
+      assert.match(messages, /TrafficSplit web set: 10 % of traffic to the new version/, kind);
       assert.match(messages, /Waits for approval of canary-step-2/, kind);
       assert.deepEqual([...new Set(about.map((event) => event.reportingComponent))], ['cdaas'], kind);
       assert.deepEqual([...new Set(about.map((event) => event.source.component))], ['cdaas'], kind);

@@ -45,10 +45,11 @@ describe('A mesh or a cluster in trouble', { concurrency: 12 }, () => {
     await run.until('the approval', ({ status }) => status === 'AWAITING_APPROVAL');
     adaptor.down = true;
     await approveStep(scene.tenant.ctx, { id: run.deploymentId, ref: 'canary-step-2' });
-    const waiting = await run.until('the wait', ({ state }) => state.at === 'S7.3.mesh');
+    const waiting = await run.until('the wait', ({ state }) => state.at === 'S7.3.mesh.0');
     assert.match(waitingFor(waiting.state) ?? '', /the mesh to take 60 % of traffic/);
-    assert.deepEqual(waiting.state.weights, { stable: 40, canary: 60 });
-    assert.deepEqual(waiting.state.confirmed, { stable: 90, canary: 10 });
+    const [route] = waiting.state.routes;
+    assert.deepEqual(route?.weights, { stable: 40, canary: 60 });
+    assert.deepEqual(route?.confirmed, { stable: 90, canary: 10 });
     adaptor.down = false;
     const seen = await run.end();
     assert.equal(seen.status, 'SUCCEEDED');
@@ -77,7 +78,7 @@ describe('A mesh or a cluster in trouble', { concurrency: 12 }, () => {
     await run.until('the approval', ({ status }) => status === 'AWAITING_APPROVAL');
     adaptor.down = true;
     await rollBackDeployment(scene.tenant.ctx, { id: run.deploymentId });
-    await run.until('the diversion', ({ state }) => state.diverted, 20_000);
+    await run.until('the diversion', ({ state }) => state.routes[0]?.diverted === true, 20_000);
     await recorder.until('all pods of the old version', (moment) => Object.keys(moment.shares('web')).length === 1);
     assert.deepEqual(scene.send(30), { answers: { '1': 30 }, failed: 0 });
     adaptor.down = false;
@@ -101,12 +102,12 @@ describe('A mesh or a cluster in trouble', { concurrency: 12 }, () => {
     const pinned = recorder.now().get('Service', 'web')?.spec;
     adaptor.down = true;
     await approveStep(scene.tenant.ctx, { id: run.deploymentId, ref: 'canary-step-2' });
-    const waiting = await run.until('the wait', ({ state }) => state.at === 'F1.mesh');
+    const waiting = await run.until('the wait', ({ state }) => state.at === 'F1.mesh.0');
     assert.match(waitingFor(waiting.state) ?? '', /the mesh to take 100 % of traffic/);
     assert.equal(waiting.status, 'RUNNING');
     assert.deepEqual(recorder.now().get('Service', 'web')?.spec, pinned);
     await rollBackDeployment(scene.tenant.ctx, { id: run.deploymentId });
-    await run.until('the way back', ({ state }) => state.at === 'R1.mesh');
+    await run.until('the way back', ({ state }) => state.at === 'R1.mesh.0');
     adaptor.down = false;
     assert.equal((await run.end()).status, 'CANCELLED');
     assert.deepEqual(checkLaws(await recorder.stop(), { replicas: 2, end: 'rolledBack' }), []);
@@ -123,7 +124,7 @@ describe('A mesh or a cluster in trouble', { concurrency: 12 }, () => {
     await hold.reached;
     adaptor.down = true;
     hold.release();
-    const waiting = await run.until('the wait', ({ state }) => state.at === 'F3.mesh');
+    const waiting = await run.until('the wait', ({ state }) => state.at === 'F3.mesh.0');
     assert.equal(waiting.status, 'FINISHING');
     assert.deepEqual(scene.send(20), { answers: { '2': 20 }, failed: 0 });
     adaptor.down = false;
@@ -138,7 +139,7 @@ describe('A mesh or a cluster in trouble', { concurrency: 12 }, () => {
     adaptor.forgetsDeletes = true;
     const seen = await (await scene.deploy({ version: '2', steps: [weight(50)] })).end(60_000);
     assert.equal(seen.status, 'SUCCEEDED');
-    assert.ok(seen.state.warnings.some((warning) => /F4.mesh: gave up waiting after 30 s/.test(warning)));
+    assert.ok(seen.state.warnings.some((warning) => /F4.mesh.0: gave up waiting after 30 s/.test(warning)));
     assert.deepEqual(scene.send(20), { answers: { '2': 20 }, failed: 0 });
     adaptor.forgetsDeletes = false;
     const next = await (await scene.deploy({ version: '3', steps: [weight(50)] })).end();
@@ -157,7 +158,7 @@ describe('A mesh or a cluster in trouble', { concurrency: 12 }, () => {
     await rollBackDeployment(scene.tenant.ctx, { id: run.deploymentId });
     const seen = await run.end(60_000);
     assert.equal(seen.status, 'CANCELLED');
-    assert.ok(seen.state.warnings.some((warning) => /R2.mesh: gave up waiting after 30 s/.test(warning)));
+    assert.ok(seen.state.warnings.some((warning) => /R2.mesh.0: gave up waiting after 30 s/.test(warning)));
     assert.deepEqual(seen.state.leftInCluster, []);
     assert.deepEqual(scene.send(20), { answers: { '1': 20 }, failed: 0 });
   });

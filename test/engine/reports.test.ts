@@ -14,7 +14,7 @@ before(async () => {
       create sequence refused;
       create function refuse_once() returns trigger language plpgsql security definer as $$
       begin
-        if new.data ->> 'condition' = 'guard.starved' then
+        if new.data ->> 'condition' = 'guard.starved.0' then
           if nextval('public.refused') = 1 then
             raise exception 'not now';
           end if;
@@ -33,7 +33,7 @@ describe('A report that could not be stored', () => {
     const run = await scene.deploy({ version: '2', steps: [weight(50), pause(600)] });
     const { state } = await run.until('the pause', ({ status }) => status === 'PAUSED');
     // Gone for good, and never heard of again: there is one report, or none.
-    const replicaSet = newReplicaSetName(state);
+    const replicaSet = newReplicaSetName(state, 0);
     await scene.client.patch('ReplicaSet', scene.namespace, replicaSet, { spec: { replicas: 0 } });
     const seen = await run.end();
     assert.equal(seen.status, 'FAILED');

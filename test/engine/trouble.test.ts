@@ -37,7 +37,7 @@ describe('New pods that are not well', { concurrency: 6 }, () => {
     const scene = await world.scene();
     await scene.first();
     const run = await scene.deploy({ version: '2-bad-image' });
-    const words = /pods to become ready \(0 of 2 pods ready .*2 in ImagePullBackOff/;
+    const words = /pods behind Service web-canary to become ready \(0 of 2 pods ready .*2 in ImagePullBackOff/;
     const seen = await run.until('the reason', ({ state }) => words.test(waitingFor(state) ?? ''));
     assert.ok(seen.events.some(({ message }) => message?.includes('ImagePullBackOff')));
     await rollBackDeployment(scene.tenant.ctx, { id: run.deploymentId });
@@ -103,7 +103,7 @@ describe('New pods that are not well', { concurrency: 6 }, () => {
       events.some(({ message }) => message?.includes('1 of 2 new pods ready')),
     );
     hold.release();
-    const held = await run.until('the hold', ({ state }) => state.at === 'S7.2.weight' && state.effect === null);
+    const held = await run.until('the hold', ({ state }) => state.at === 'S7.2.weight.0' && state.effect === null);
     assert.match(waitingFor(held.state) ?? '', /1 of 2 new pods ready.*no weight rises until that is over/);
     assert.equal((await client.send('PATCH', path, condition('True'), patch)).status, 200);
     const seen = await run.end();
@@ -235,7 +235,7 @@ describe('Somebody else who writes', { concurrency: 4 }, () => {
       events.some(({ message }) => message === 'Attention: Service web no longer selects only the old pods'),
     );
     hold.release();
-    const held = await run.until('the hold', ({ state }) => state.at === 'S7.2.weight' && state.effect === null);
+    const held = await run.until('the hold', ({ state }) => state.at === 'S7.2.weight.0' && state.effect === null);
     assert.match(waitingFor(held.state) ?? '', /Service web no longer selects only the old pods; no weight rises/);
     const asked = recorder.writes.filter(({ verb, path }) => verb === 'patch' && path.includes('/trafficsplits/'));
     assert.equal(asked.length, 1);
@@ -278,7 +278,7 @@ describe('Somebody else who writes', { concurrency: 4 }, () => {
     hold.release();
     const seen = await run.end();
     assert.equal(seen.status, 'FAILED');
-    assert.match(seen.state.error ?? '', /split was deleted by somebody/);
+    assert.match(seen.state.error ?? '', /TrafficSplit web was deleted by somebody/);
     assert.deepEqual(checkLaws(await recorder.stop(), { replicas: 2, end: 'rolledBack', disturbed: true }), []);
     assert.deepEqual(scene.send(20), { answers: { '1': 20 }, failed: 0 });
   });

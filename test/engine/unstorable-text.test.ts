@@ -62,7 +62,7 @@ describe('Text that cannot be stored', () => {
     await world.shorten(namespace, { readyTimeoutSeconds: 2 });
     await scene.first();
     const run = await scene.deploy({ version: '2-never-ready' });
-    await run.until('the wait for pods', ({ events }) => events.some(({ data }) => data.condition === 'S5.wait'));
+    await run.until('the wait for pods', ({ events }) => events.some(({ data }) => data.condition === 'S5.wait.0'));
     const { objects } = await client.list('Pod', namespace);
     for (const pod of objects.filter(({ spec }) => JSON.stringify(spec).includes('never-ready'))) {
       const state = { waiting: { reason: wild, message: wild } };

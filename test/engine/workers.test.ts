@@ -141,7 +141,7 @@ describe('Two workers on one database', () => {
     const claimed = await run.until('an owner', ({ owner }) => owner !== null);
     assert.notEqual(claimed.owner, watcher.workerId);
     watcher.signal('SIGCONT');
-    await run.until('the wait for pods', ({ state }) => state.at === 'S5.wait' && state.effect === null);
+    await run.until('the wait for pods', ({ state }) => state.at === 'S5.wait.0' && state.effect === null);
     await watcher.kill();
     const killedAt = Date.now();
     const seen = await run.end();

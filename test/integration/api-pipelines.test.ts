@@ -305,15 +305,15 @@ test('a deployment lists the objects that still stand, and says why it turns bac
   const { organisationId, tenantId } = tenant;
   const row = { deploymentId: id, organisationId, tenantId, namespace: 'shop', action: 'created' };
   const data = [
-    { ...row, slot: 'canary', apiVersion: 'v1', kind: 'Service', name: 'web-canary' },
-    { ...row, slot: 'newReplicaSet', apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'web-abc' },
+    { ...row, slot: 'canary.0', apiVersion: 'v1', kind: 'Service', name: 'web-canary' },
+    { ...row, slot: 'newReplicaSet.0', apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'web-abc' },
   ];
   await scoped(api.worker, tenant, (tx) => tx.ownedObject.createMany({ data }));
   const stands = { uid: 'u', resourceVersion: '1', made: 'created' as const };
   await moveDeployment(tenant, id, {
     status: 'ROLLING_BACK',
     rollBack: { reason: 'the new version lost its pods', outcome: 'FAILED' },
-    objects: { newReplicaSet: stands },
+    objects: { 'newReplicaSet.0': stands },
   });
   const { json } = await api.call(tenant.deployer, 'GET', `/deployments/${id}`);
   const view = json as { error: string; kubernetes: { deployedObjects: { name: string }[] } };
@@ -461,10 +461,9 @@ const old = { name: 'web-old', hash: 'old0000000', uid: 'u', resourceVersion: '1
 const survey = {
   problems: [],
   warnings: [],
-  mode: 'canary' as const,
-  root: null,
-  canary: null,
-  old,
+  workloads: [{ mode: 'canary' as const, old }],
+  routes: [{ root: null, canary: null }],
+  pairs: [0],
   existing: [],
   leftovers: [],
   splitApiVersion: 'split.smi-spec.io/v1alpha2',
@@ -476,5 +475,5 @@ function awaitingApproval(): Partial<DeploymentState> {
 }
 
 function pastReturn(): Partial<DeploymentState> {
-  return { at: 'F4.delete', noReturn: true, survey, startedAt: '2031-01-02T03:04:05.000Z' };
+  return { at: 'F4.delete.0', noReturn: true, survey, startedAt: '2031-01-02T03:04:05.000Z' };
 }

@@ -52,7 +52,7 @@ async function preflight(forbidden: string[]) {
   refuse(forbidden);
   const plan = samplePlan();
   const at = '2026-01-01T00:00:00.000Z';
-  const { state } = decideDeployment(initialState('d', newHash, plan), { type: 'started', at });
+  const { state } = decideDeployment(initialState('d', [newHash], plan), { type: 'started', at });
   assert.ok(state.effect);
   const client = createKubeClient({
     server: server.url,
@@ -68,6 +68,7 @@ async function preflight(forbidden: string[]) {
     version: 1,
     instance: 'here',
     meshConfirmation: 'stored',
+    limits: { name: 'here', namespaces: [], clusterScopedKinds: [] },
     finalAmong: async () => new Set(),
     previousForm: async () => undefined,
     now: () => new Date(at),

@@ -15,7 +15,7 @@ test('a demo that kill -9 interrupts goes on from the weight that was reached', 
   const running = installation.start([], quick);
   await running.prints(/The demo was interrupted\. What it had begun goes on where it was\./);
   await running.prints(/Version 2 has all traffic/);
-  const weights = [...running.output().matchAll(/TrafficSplit set: (\d+) %/g)].map(([, weight]) => Number(weight));
+  const weights = [...running.output().matchAll(/TrafficSplit web set: (\d+) %/g)].map(([, weight]) => Number(weight));
   assert.deepEqual(weights, [10, 25, 50, 75, 100], 'no weight twice, none left out, in order');
   assert.match(running.output(), /none failed/);
   running.process.kill('SIGINT');

@@ -60,7 +60,12 @@ export const DeploymentView = z
           .number()
           .int()
           .nullable()
-          .describe('Share of traffic of the new version that is in force, in percent.'),
+          .describe('Share of traffic of the new versions that is in force everywhere, in percent.'),
+        traffic: z
+          .array(
+            z.object({ service: z.string(), deploymentKey: z.string().nullable(), setWeight: z.number().nullable() }),
+          )
+          .describe('The same by root Service; `deploymentKey` is null until the preflight saw where it leads.'),
         steps: z.array(CanaryStep),
       }),
       deployedObjects: z

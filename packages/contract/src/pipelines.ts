@@ -91,8 +91,9 @@ export const DryRunAnswer = z
         account: z.string(),
         namespace: z.string(),
         dependsOn: z.array(z.string()).describe('Targets of this start that must have SUCCEEDED before it begins.'),
-        workload: z.string(),
-        replicas: z.number().int(),
+        workloads: z
+          .array(z.object({ name: z.string(), replicas: z.number().int() }))
+          .describe('The Deployments of the target.'),
         steps: z.array(z.object({ ref: z.string(), type: z.string(), setWeight: z.number().int().optional() })),
         objects: z.array(z.string()).describe('What is applied besides, as `Kind namespace/name`, in order.'),
       }),

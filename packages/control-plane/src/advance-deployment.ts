@@ -1,12 +1,8 @@
 import { decideDeployment } from '@cdaas/pipeline/deployment-machine.ts';
-import {
-  type DeploymentEvent,
-  type DeploymentState,
-  isFinal,
-  readDeploymentState,
-} from '@cdaas/pipeline/deployment-state.ts';
+import { type DeploymentEvent, type DeploymentState, isFinal } from '@cdaas/pipeline/deployment-state.ts';
 import { narrate } from '@cdaas/pipeline/narrate.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
+import { readDeploymentPlan, readDeploymentState } from '@cdaas/pipeline/stored.ts';
 import type { Logger } from 'pino';
 import { claimsOf } from './claims.ts';
 import type { Clock } from './context.ts';
@@ -43,8 +39,6 @@ export type DriveDeps = {
   instance: string;
   clock: Clock;
   log: Logger;
-  /** A deployment has ended, and its pipeline is due: what depends on it need not wait for the next sweep. */
-  ended(): void;
 };
 
 /** A wait longer than this releases the row: the sweep takes it up again when its time comes. */
@@ -73,7 +67,7 @@ type Own = { event: DeploymentEvent; originals?: Original[] };
 export async function openDrive(deps: DriveDeps, row: DrivenDeployment, log: Logger): Promise<Drive> {
   const { state, news, plan: sealed, ...rest } = row;
   const at = { table: 'deployment', row: row.id, field: 'plan' };
-  const plan = (await deps.vault.decryptJson(row.organisationId, at, sealed)) as DeploymentPlan;
+  const plan = readDeploymentPlan(await deps.vault.decryptJson(row.organisationId, at, sealed));
   const cluster = await scoped(deps.db, row, (tx) => tx.cluster.findUnique({ where: { id: row.clusterId } }));
   return {
     row: rest,
@@ -206,7 +200,6 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
       drive.row.version = outcome.version;
       drive.owned = !release && !isFinal(state.status);
       deps.watches.update(drive.row, drive.state, outcome.number);
-      if (isFinal(state.status)) deps.ended();
       return true;
     }
     if (outcome.refusedClaim) {

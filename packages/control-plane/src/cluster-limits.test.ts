@@ -15,13 +15,15 @@ function plan(objects: DeploymentPlan['objects']): DeploymentPlan {
     target: 'a/b',
     account: 'east',
     namespace: 'shop',
-    workload: { name: 'web', replicas: 1, manifest: object('Deployment', 'web', 'shop') },
-    route: {
-      rootServiceName: 'web',
-      canaryServiceName: 'web-canary',
-      canaryServiceGiven: false,
-      trafficSplitName: 'web',
-    },
+    workloads: [{ name: 'web', replicas: 1, manifest: object('Deployment', 'web', 'shop') }],
+    routes: [
+      {
+        rootServiceName: 'web',
+        canaryServiceName: 'web-canary',
+        canaryServiceGiven: false,
+        trafficSplitName: 'web',
+      },
+    ],
     objects,
     steps: [],
     readyTimeoutSeconds: 60,

@@ -11,7 +11,7 @@ export type ClusterLimits = { name: string; namespaces: readonly string[]; clust
 export function checkLimits(plan: DeploymentPlan, cluster: ClusterLimits): Violation[] {
   const path = `/targets/${plan.target.replaceAll('~', '~0').replaceAll('/', '~1')}`;
   const found = new Map<string, Violation>();
-  for (const { kind, metadata } of [plan.workload.manifest, ...plan.objects]) {
+  for (const { kind, metadata } of [...plan.workloads.map(({ manifest }) => manifest), ...plan.objects]) {
     const { name, namespace } = metadata;
     if (namespace === undefined) {
       if (cluster.clusterScopedKinds.includes(kind)) continue;

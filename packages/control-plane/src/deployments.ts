@@ -6,12 +6,12 @@ import {
   deploymentStatuses,
   finalDeploymentStatuses,
   isFinal,
-  readDeploymentState,
 } from '@cdaas/pipeline/deployment-state.ts';
 import { shorten } from '@cdaas/pipeline/file/words.ts';
 import { currentInstruction } from '@cdaas/pipeline/moves.ts';
 import { waitsFor as openTargets, readPipelineState } from '@cdaas/pipeline/pipeline-machine.ts';
-import { stepRef } from '@cdaas/pipeline/plan.ts';
+import { stepRefs } from '@cdaas/pipeline/plan.ts';
+import { readDeploymentState, slotFrom1 } from '@cdaas/pipeline/stored.ts';
 import type { Context } from './context.ts';
 import { scoped } from './db.ts';
 import { isId } from './ids.ts';
@@ -54,7 +54,7 @@ export async function getDeployment(ctx: Context, { id }: { id: string }): Promi
   const { ownedObjects, pipeline, ...rest } = row;
   const state = readDeploymentState(row.state);
   const waitsFor = state.status === 'WAITING' ? openTargets(readPipelineState(pipeline.state), id) : [];
-  return { ...rest, state, waitsFor, objects: ownedObjects.filter(({ slot }) => slot in state.objects) };
+  return { ...rest, state, waitsFor, objects: ownedObjects.filter(({ slot }) => slotFrom1(slot) in state.objects) };
 }
 
 /** Statuses that a deployment never leaves by a person's wish. */
@@ -95,10 +95,11 @@ export async function approveStep(
   { id, ref }: { id: string; ref: string },
 ): Promise<{ id: string; status: DeploymentStatus }> {
   const { state } = await getDeployment(ctx, { id });
-  const index = state.outline.steps.findIndex((_, step) => stepRef(state.outline, step) === ref);
+  const refs = state.outline.steps.map((_, step) => stepRefs(state.outline, step));
+  const index = refs.findIndex((known) => known.includes(ref));
   if (index < 0) {
     throw new AppError('not.found', `The deployment has no step ${shorten(ref)}.`, {
-      hint: `Its steps: ${state.outline.steps.map((_, step) => stepRef(state.outline, step)).join(', ')}`,
+      hint: `Its steps: ${refs.flat().join(', ')}`,
     });
   }
   if (isFinal(state.status)) throw finalError(state.status);

@@ -1,6 +1,7 @@
 import type { DeploymentState, Slot } from '@cdaas/pipeline/deployment-state.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { refOf } from '@cdaas/pipeline/render.ts';
+import { slotIn1 } from '@cdaas/pipeline/stored.ts';
 import type { Database } from './db.ts';
 import type { Original } from './drivers/effects.ts';
 import type { Vault } from './encryption.ts';
@@ -42,9 +43,10 @@ export async function previousForm(
   deploymentId: string,
   slot: string,
 ): Promise<KubernetesObject | undefined> {
-  const row = await db.prisma.ownedObject.findUnique({ where: { deploymentId_slot: { deploymentId, slot } } });
+  // The name of the slot is part of what seals the form, so that a form saved by an earlier release keeps its own.
+  const row = await db.prisma.ownedObject.findFirst({ where: { deploymentId, slot: { in: [slot, slotIn1(slot)] } } });
   if (!row?.previous) return undefined;
-  return (await vault.decryptJson(organisationId, address(deploymentId, slot), row.previous)) as KubernetesObject;
+  return (await vault.decryptJson(organisationId, address(deploymentId, row.slot), row.previous)) as KubernetesObject;
 }
 
 function address(deploymentId: string, slot: string) {

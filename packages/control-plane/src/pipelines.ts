@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { AppError } from '@cdaas/contract/errors.ts';
 import type { ListPipelinesQuery } from '@cdaas/contract/pipelines.ts';
 import { canRollBack } from '@cdaas/pipeline/deployment-machine.ts';
-import { type DeploymentState, readDeploymentState } from '@cdaas/pipeline/deployment-state.ts';
+import type { DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
 import { shorten } from '@cdaas/pipeline/file/words.ts';
 import {
   finalPipelineStatuses,
@@ -11,6 +11,7 @@ import {
   readPipelineState,
   shownPipelineStatus,
 } from '@cdaas/pipeline/pipeline-machine.ts';
+import { readDeploymentState } from '@cdaas/pipeline/stored.ts';
 import { scoped, type Transaction } from './db.ts';
 import { finishingError } from './deployments.ts';
 import { isId } from './ids.ts';

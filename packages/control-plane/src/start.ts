@@ -157,7 +157,8 @@ async function inProgress(ctx: CallerContext, application: string): Promise<stri
 /** @param due whether it begins at once; otherwise it waits until the pipeline tells it to. */
 async function deploymentRow(ctx: CallerContext, { id, plan, cluster }: Target & { id: string }, due: boolean) {
   const at = { table: 'deployment', row: id, field: 'plan' };
-  const initial = initialState(id, templateHash(id, plan.workload.name), plan);
+  const hashes = plan.workloads.map(({ name }) => templateHash(id, name));
+  const initial = initialState(id, hashes, plan);
   const state: DeploymentState = due ? initial : { ...initial, status: 'WAITING' };
   return {
     id,

@@ -1,5 +1,6 @@
-import { type DeploymentState, readDeploymentState } from '@cdaas/pipeline/deployment-state.ts';
+import type { DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
 import { narrateObservation } from '@cdaas/pipeline/narrate.ts';
+import { readDeploymentState } from '@cdaas/pipeline/stored.ts';
 import type { Logger } from 'pino';
 import { type Database, scoped } from './db.ts';
 import type { ClusterKey, KubeClients } from './drivers/kube-clients.ts';

@@ -1,8 +1,10 @@
 import { assertNever } from './assert-never.ts';
 import { type Condition, type DeploymentState, isFinal, type Weights } from './deployment-state.ts';
+import { entryAt } from './entry-at.ts';
 import type { KubernetesObject } from './kubernetes.ts';
 import { hashKey } from './marks.ts';
 import { currentInstruction } from './moves.ts';
+import { type Pair, pairsOf } from './pairs.ts';
 import { isPastReturn } from './programme.ts';
 import { meshWeights, sameWeights } from './traffic/smi.ts';
 
@@ -26,36 +28,40 @@ export function activeConditions(state: DeploymentState): Condition[] {
   return [...waitsFor, ...guardConditions(state)];
 }
 
-/** Of the guards the one that something follows from only after a while. */
-export const shortGuard = 'guard.short';
-
 /**
- * What may go wrong while the versions share traffic (design.md, law 1): the root Service is no longer pinned to the old
- * pods, the new version has traffic but no ready pod, or fewer ready pods than asked for.
+ * What may go wrong with a route while the versions share traffic (design.md, law 1): `pin`, its root Service is no longer
+ * pinned to the old pods; `old`, the old version has traffic but no ready pod; `starved`, the same of the new one; `short`,
+ * the new one has fewer ready pods than asked for.
  */
+export type Guard = 'pin' | 'old' | 'starved' | 'short';
+
+export function isGuard(key: string, guard: Guard): boolean {
+  return key.startsWith(`guard.${guard}.`);
+}
+
 export function guardConditions(state: DeploymentState): Condition[] {
-  if (state.track === 'rollBack' || isPastReturn(state) || !state.survey?.old) return [];
-  const { namespace, route, workload } = state.outline;
+  if (state.track === 'rollBack' || isPastReturn(state)) return [];
+  return pairsOf(state).flatMap((pair) => guardsOf(state, pair));
+}
+
+function guardsOf(state: DeploymentState, { index, route, replicas, hash, old }: Pair): Condition[] {
+  const { namespace } = state.outline;
+  const { pinned, weights } = entryAt(state.routes, index);
+  const key = (guard: Guard) => `guard.${guard}.${index}`;
   const guards: Condition[] = [];
-  // Until S2.wait is over the watches may not have seen the pin yet.
-  if (state.pinned.root && state.at !== 'S2.wait') {
-    guards.push({
-      key: 'guard.pin',
-      namespace,
-      kind: 'unpinned',
-      service: route.rootServiceName,
-      hash: state.survey.old.hash,
-    });
+  // Until S2 is over the watches may not have seen the pin yet.
+  if (pinned.root && !state.at.startsWith('S2.')) {
+    const service = route.rootServiceName;
+    guards.push({ key: key('pin'), kind: 'unpinned', namespace, service, hash: old.hash });
   }
-  if (state.objects.split !== undefined || state.at === 'S6.create') {
+  if (state.objects[`split.${index}`] !== undefined || state.at.startsWith('S6.create.')) {
     // The old version has traffic: if it was well at the start, somebody must hear when it has no pods left.
-    if (state.survey.old.ready > 0 && (state.weights?.stable ?? 100) > 0) {
-      const { hash } = state.survey.old;
-      guards.push({ key: 'guard.old', kind: 'starved', namespace, service: route.rootServiceName, hash });
+    if (old.ready > 0 && (weights?.stable ?? 100) > 0) {
+      guards.push({ key: key('old'), kind: 'starved', namespace, service: route.rootServiceName, hash: old.hash });
     }
-    const canary = { namespace, service: route.canaryServiceName, hash: state.hash };
-    if ((state.weights?.canary ?? 0) > 0) guards.push({ key: 'guard.starved', kind: 'starved', ...canary });
-    guards.push({ key: shortGuard, kind: 'short', ready: workload.replicas, ...canary });
+    const canary = { namespace, service: route.canaryServiceName, hash };
+    if ((weights?.canary ?? 0) > 0) guards.push({ key: key('starved'), kind: 'starved', ...canary });
+    guards.push({ key: key('short'), kind: 'short', ready: replicas, ...canary });
   }
   return guards;
 }

@@ -83,7 +83,7 @@ describe('a roll back', () => {
 
 describe('past the point of no return', () => {
   test('new pods that somebody scaled away are asked for again', () => {
-    const { setup, world } = at('F2.wait');
+    const { setup, world } = at('F2.wait.0');
     const away = edited(world, (cluster) => scaled(cluster, newName, 0));
     const done = driveUntil(setup, away);
     assert.equal(done.state.status, 'SUCCEEDED');
@@ -91,16 +91,16 @@ describe('past the point of no return', () => {
   });
 
   test('a new version that is gone ends the run as FAILED, with what stands', () => {
-    const { setup, world } = at('F2.wait');
+    const { setup, world } = at('F2.wait.0');
     const gone = edited(world, (cluster) => remove(cluster, 'ReplicaSet', newName));
     const { state } = driveUntil(setup, gone);
-    assert.deepEqual([state.status, state.error], ['FAILED', 'the new version is gone']);
+    assert.deepEqual([state.status, state.error], ['FAILED', `the new version is gone (ReplicaSet ${newName})`]);
     assert.match(state.leftInCluster.join('\n'), /Service web is pinned/);
   });
 });
 
 test('a permission that is lost mid-run holds, by name, and goes on when it is back', () => {
-  const { setup, world } = at('S7.1.weight');
+  const { setup, world } = at('S7.1.weight.0');
   const { effect } = world.state;
   assert.ok(effect);
   const moment = '2026-01-01T01:00:00.000Z';
@@ -123,7 +123,7 @@ test('an old version that loses its pods while it has traffic is told, and nothi
   const { world } = at('step.2');
   const seen = {
     type: 'observed',
-    condition: 'guard.old',
+    condition: 'guard.old.0',
     holds: true,
     detail: 'no ready pods behind Service web',
   } as const;

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { canApprove, canRollBack, decideDeployment } from './deployment-machine.ts';
-import { type DeploymentEvent, type DeploymentState, readDeploymentState } from './deployment-state.ts';
+import type { DeploymentEvent, DeploymentState } from './deployment-state.ts';
 import { hashKey } from './marks.ts';
 import type { StrategyStep } from './plan.ts';
+import { readDeploymentState } from './stored.ts';
 import { driveUntil, must } from './testing/drive.ts';
 import { formOf, get, list } from './testing/model-cluster.ts';
 import { runReplicaSets, setReady } from './testing/model-controllers.ts';
@@ -166,7 +167,7 @@ describe('approvals', () => {
 
 describe('limits', () => {
   test('pods that are not ready in time roll back, with what Kubernetes says', () => {
-    const { setup, world } = at({ mesh: 'stored' }, 'S5.wait');
+    const { setup, world } = at({ mesh: 'stored' }, 'S5.wait.0');
     const broken = structuredClone(world);
     runReplicaSets(broken.cluster);
     let state: World | undefined = broken;
@@ -178,21 +179,21 @@ describe('limits', () => {
   });
 
   test('no mesh within 30 s: nothing was shifted', () => {
-    const { setup, world } = at({ steps: [weight(20)] }, 'S6.mesh');
+    const { setup, world } = at({ steps: [weight(20)] }, 'S6.mesh.0');
     const asked = must(setup, world, { do: 'due' });
     const { state } = must(setup, asked, { do: 'perform', how: 'ok' });
     assert.equal(
       state.rollBack?.reason,
       'no mesh took the TrafficSplit within 30 s (the mesh has no weights for this Service); nothing was shifted',
     );
-    assert.equal(state.undo?.shifted, false);
+    assert.equal(state.undo?.routes[0]?.shifted, false);
   });
 
   test('fewer ready pods than asked for roll back only when it lasts longer than pods may take', () => {
     const { world } = at({ steps: [weight(20), approval()], mesh: 'stored' }, 'step.2');
     const observed = (holds: boolean) => ({
       type: 'observed' as const,
-      condition: 'guard.short',
+      condition: 'guard.short.0',
       holds,
       detail: '1 of 2',
     });
@@ -222,7 +223,7 @@ describe('limits', () => {
   });
 
   test('a cluster that cannot be reached is held: tries are spaced out, and nothing times out', () => {
-    const { setup, world } = at({}, 'S4.create');
+    const { setup, world } = at({}, 'S4.create.0');
     let held = world;
     const gaps: number[] = [];
     for (let tries = 0; tries < 8; tries += 1) {
@@ -235,7 +236,7 @@ describe('limits', () => {
   });
 
   test('a write that is lost over and over is not sent as fast as it is lost', () => {
-    const { setup, world } = at({}, 'S4.create');
+    const { setup, world } = at({}, 'S4.create.0');
     let lost = world;
     for (let losses = 0; losses < 4; losses += 1) {
       lost = must(setup, lost, { do: 'perform', how: 'lostNotApplied' });
@@ -312,22 +313,22 @@ test('law 10: an unknown event is an error by name', () => {
 test('law 10: a stored state of an unknown version is an error by name', () => {
   const { state } = createWorld(createSetup({}));
   assert.deepEqual(readDeploymentState(JSON.parse(JSON.stringify(state))), state);
-  assert.throws(() => readDeploymentState({ ...state, stateVersion: 2 }), /deployment state of unknown version 2/);
+  assert.throws(() => readDeploymentState({ ...state, stateVersion: 3 }), /deployment state of unknown version 3/);
   assert.throws(() => readDeploymentState(null), /unknown version undefined/);
 });
 
 test('an old version that lost pods does not keep a run from turning back before anything was shifted', () => {
-  const { setup, world } = at({ steps: [weight(20)] }, 'S6.mesh');
+  const { setup, world } = at({ steps: [weight(20)] }, 'S6.mesh.0');
   const dying = structuredClone(world);
   setReady(dying.cluster, oldHash, false, 1);
   const back = must(setup, dying, { do: 'rollBack' });
-  assert.equal(back.state.at, 'R2.delete');
+  assert.equal(back.state.at, 'R2.delete.0');
 });
 
 test('of a namespace that it created a roll back says under what condition it can go', () => {
   const setup = createSetup({ steps: [weight(20), approval()], mesh: 'stored', objects: true });
   const world = driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'step.2');
-  const end = driveUntil(setup, must(setup, world, { do: 'rollBack' }), ({ state }) => state.at === 'R5.unpin').state;
+  const end = driveUntil(setup, must(setup, world, { do: 'rollBack' }), ({ state }) => state.at === 'R5.unpin.0').state;
   const objects = end.outline.objects.map((object) =>
     object.name === 'extra' ? { apiVersion: 'v1', kind: 'Namespace', name: 'shop' } : object,
   );

@@ -1,18 +1,22 @@
 import { assertNever } from './assert-never.ts';
-import { guardConditions, shortGuard } from './conditions.ts';
+import { guardConditions, isGuard } from './conditions.ts';
 import {
-  type Change,
   type Condition,
   type DeploymentEvent,
   type DeploymentState,
   type Effect,
   isFinal,
+  partOf,
+  type Slot,
   type WriteEffect,
 } from './deployment-state.ts';
+import { entryAt } from './entry-at.ts';
+import { type Instruction, indexOf, type Wait } from './instructions.ts';
 import { addSeconds, advance, begin, currentInstruction, holdBack, trip, warn } from './moves.ts';
 import { kubectlWords, onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
 import { secondsPerUnit } from './plan.ts';
-import { type Instruction, isPastReturn, programmeOf, slotOfObject } from './programme.ts';
+import { isPastReturn, noReturnOf, programmeOf } from './programme.ts';
+import { slotOfObject } from './slot-of-object.ts';
 import { sameWeights } from './traffic/smi.ts';
 
 /**
@@ -136,8 +140,8 @@ function onChecked(
   observe(state, condition, event);
   const instruction = currentInstruction(state);
   if (condition.startsWith('guard.')) {
-    const deadline = condition === shortGuard ? shortDeadline(state) : null;
-    if (deadline !== null && event.at >= deadline) {
+    const deadline = shortDeadlines(state).find(({ guard }) => guard.key === condition);
+    if (deadline && event.at >= deadline.at) {
       trip(state, { reason: `the new version lost its pods: ${event.detail}`, outcome: 'FAILED' });
     }
     state.checkAt = addSeconds(event.at, checkSeconds);
@@ -154,12 +158,12 @@ function onChecked(
     case 'rollBack':
       return trip(state, { reason: limitReason(instruction, limit, event.detail), outcome: 'FAILED' });
     case 'divert':
-      state.diverted = true;
+      entryAt(state.routes, indexOf(instruction.id)).diverted = true;
       warn(state, `the mesh did not take 100/0 within ${limit} s: both backends are led to the old pods`);
       return advance(state, event.at);
     case 'goOn':
       warn(state, `${instruction.id}: gave up waiting after ${limit} s: ${event.detail}`);
-      if (instruction.id === 'R2.mesh') keepCanaryService(state);
+      if (instruction.id.startsWith('R2.mesh.')) keepCanaryService(state, indexOf(instruction.id));
       return advance(state, event.at);
     default:
       return assertNever(instruction.onLimit);
@@ -170,17 +174,18 @@ function onChecked(
  * The mesh never gave up the weights of a split that is gone, and the canary Service leads to the old pods: whoever
  * deleted it would take the endpoints from traffic that still goes there.
  */
-function keepCanaryService(state: DeploymentState): void {
-  if (!state.diverted || state.undo?.canary !== 'created') return;
-  const { canaryServiceName, rootServiceName } = state.outline.route;
-  state.undo.canary = null;
+function keepCanaryService(state: DeploymentState, index: number): void {
+  const undo = state.undo?.routes[index];
+  if (!state.routes[index]?.diverted || undo?.canary !== 'created') return;
+  const { canaryServiceName, rootServiceName } = entryAt(state.outline.routes, index);
+  undo.canary = null;
   state.leftInCluster.push(
     `Service ${canaryServiceName} stays, because the mesh still sends traffic of ${rootServiceName} to it; once the mesh dropped the split: kubectl delete service ${canaryServiceName} -n ${state.outline.namespace}`,
   );
 }
 
 /** A write that a wait follows from, to be read again, each in its turn; null where its object is gone already. */
-function followed(state: DeploymentState, wait: Extract<Instruction, { kind: 'wait' }>): WriteEffect | null {
+function followed(state: DeploymentState, wait: Wait): WriteEffect | null {
   const writes = programmeOf(state).filter(({ id }) => wait.follows?.includes(id));
   const instruction = writes[state.turn];
   state.turn = (state.turn + 1) % Math.max(writes.length, 1);
@@ -193,7 +198,7 @@ function followed(state: DeploymentState, wait: Extract<Instruction, { kind: 'wa
 }
 
 function limitReason(instruction: Instruction, limitSeconds: number, detail: string): string {
-  if (instruction.id === 'S6.mesh')
+  if (instruction.id.startsWith('S6.mesh.'))
     return `no mesh took the TrafficSplit within ${limitSeconds} s (${detail}); nothing was shifted`;
   return `not ready within ${limitSeconds} s: ${detail}`;
 }
@@ -228,11 +233,8 @@ type Asked = 'again' | { effect: Effect } | { effect: null; until: string | null
 
 function carryOut(state: DeploymentState, at: string): Asked {
   if (state.doubt !== null) return { effect: { kind: 'read', key: nextKey(state), slot: state.doubt.slot } };
-  const short = shortDeadline(state);
-  if (short !== null && at >= short) {
-    const guard = guardConditions(state).find(({ key }) => key === shortGuard);
-    if (guard) return { effect: { kind: 'check', key: nextKey(state), condition: guard } };
-  }
+  const [short] = shortDeadlines(state);
+  if (short && at >= short.at) return { effect: { kind: 'check', key: nextKey(state), condition: short.guard } };
   const instruction = currentInstruction(state);
   openStep(state, instruction, at);
   switch (instruction.kind) {
@@ -242,7 +244,8 @@ function carryOut(state: DeploymentState, at: string): Asked {
       return carryOutWrite(state, instruction, at);
     case 'wait': {
       // Without a root Service no traffic goes anywhere, and nobody can be made ready to take it.
-      const moot = instruction.condition.kind === 'enough' && state.objects.root === undefined;
+      const root = state.objects[`root.${indexOf(instruction.id)}`];
+      const moot = instruction.condition.kind === 'enough' && root === undefined;
       if (moot || state.observed[instruction.id]?.holds) {
         confirmWeights(state, instruction);
         advance(state, at);
@@ -301,7 +304,7 @@ function carryOutWrite(state: DeploymentState, instruction: WriteInstruction, at
     advance(state, at);
     return 'again';
   }
-  const held = raiseHeldBy(state, change);
+  const held = raiseHeldBy(state, instruction);
   if (held !== null) {
     const due = state.checkAt ?? addSeconds(state.since, checkSeconds);
     return at < due
@@ -319,7 +322,8 @@ function carryOutWrite(state: DeploymentState, instruction: WriteInstruction, at
     state.doubt = write;
     return 'again';
   }
-  if (change.op === 'weights' && state.track === 'forward' && sameWeights(change.weights, state.weights)) {
+  const stored = state.routes[partOf(slot).index]?.weights;
+  if (change.op === 'weights' && state.track === 'forward' && sameWeights(change.weights, stored)) {
     // The weights are in force already: confirmed by reading, not written again. A roll back writes nevertheless, so that
     // a copy of an earlier write that is still on its way is refused.
     state.doubt = write;
@@ -329,27 +333,33 @@ function carryOutWrite(state: DeploymentState, instruction: WriteInstruction, at
 }
 
 /**
- * Why traffic may not move to the new version now: the root Service is no longer pinned to the old pods, or the new side
- * has fewer ready pods than asked for (design.md, law 1 and "No weight rises while the pin is not in force").
+ * Why traffic may not move to the new version now: a root Service is no longer pinned to the old pods, or a new side has
+ * fewer ready pods than asked for (design.md, law 1 and "No weight rises while the pin is not in force"). Pairs go in lock
+ * step, so what holds one holds all.
  */
-function raiseHeldBy(state: DeploymentState, change: Change): Condition | null {
+function raiseHeldBy(state: DeploymentState, { id, slot, change }: WriteInstruction): Condition | null {
   if (state.track === 'rollBack' || isPastReturn(state)) return null;
-  const raises =
-    (change.op === 'weights' && change.weights.canary > (state.weights?.canary ?? 0)) ||
-    (change.op === 'pin' && change.hash === state.hash && state.at === 'F2.pin');
-  if (!raises) return null;
-  const holding = ({ key }: Condition) => key in raiseGuards && state.observed[key]?.holds === true;
+  const { weights } = state.routes[partOf(slot).index] ?? {};
+  const raises = change.op === 'weights' && change.weights.canary > (weights?.canary ?? 0);
+  if (!raises && !(change.op === 'pin' && id === noReturnOf(state))) return null;
+  const holding = ({ key }: Condition) => isRaiseGuard(key) && state.observed[key]?.holds === true;
   return guardConditions(state).find(holding) ?? null;
 }
 
 /** The guards that keep a weight from rising. */
-const raiseGuards = { 'guard.pin': true, [shortGuard]: true };
+function isRaiseGuard(key: string): boolean {
+  return isGuard(key, 'pin') || isGuard(key, 'short');
+}
 
-/** When "fewer ready than asked for" has lasted longer than pods may take to become ready. */
-function shortDeadline(state: DeploymentState): string | null {
-  const seen = state.observed[shortGuard];
-  const active = guardConditions(state).some(({ key }) => key === shortGuard);
-  return active && seen?.holds ? addSeconds(seen.at, state.outline.readyTimeoutSeconds) : null;
+/** When "fewer ready than asked for" has lasted longer than pods may take to become ready, the earliest first. */
+function shortDeadlines(state: DeploymentState): { at: string; guard: Condition }[] {
+  const { readyTimeoutSeconds } = state.outline;
+  return guardConditions(state)
+    .flatMap((guard) => {
+      const seen = isGuard(guard.key, 'short') ? state.observed[guard.key] : undefined;
+      return seen?.holds ? [{ at: addSeconds(seen.at, readyTimeoutSeconds), guard }] : [];
+    })
+    .sort((a, b) => (a.at < b.at ? -1 : 1));
 }
 
 /** A write that is in doubt, or may still arrive, is settled first: it must not land on what was put back. */
@@ -359,31 +369,33 @@ function mayTurnBack(state: DeploymentState): boolean {
 
 function tripOnGuards(state: DeploymentState): void {
   if (state.rollBack !== null || state.track === 'rollBack') return;
-  const active = guardConditions(state).some(({ key }) => key === 'guard.starved');
-  const seen = state.observed['guard.starved'];
-  if (active && seen?.holds) {
+  for (const { key } of guardConditions(state)) {
+    const seen = isGuard(key, 'starved') ? state.observed[key] : undefined;
+    if (!seen?.holds) continue;
     trip(state, { reason: `the new version has traffic but no ready pod: ${seen.detail}`, outcome: 'FAILED' });
   }
 }
 
 function beginRollBack(state: DeploymentState, at: string): void {
-  const { outline, objects, pinned } = state;
+  const { outline, objects } = state;
   const running = state.steps.find((step) => step.startedAt !== undefined && step.completedAt === undefined);
   if (running) Object.assign(running, { status: state.rollBack?.outcome ?? 'FAILED', completedAt: at });
-  const given = outline.route.canaryServiceGiven;
-  const canary = given ? (pinned.canary ? 'pinned' : null) : objects.canary ? 'created' : null;
   const list = programmeOf(state);
   const begun = list.slice(0, list.findIndex(({ id }) => id === state.at) + 1);
   const changed = outline.objects.flatMap((_, index) => (tracked(state, index)?.made === 'changed' ? [index] : []));
   state.undo = {
-    // One that somebody deleted may live on in the mesh.
-    split: objects.split !== undefined || begun.slice(0, -1).some(({ id }) => id === 'S6.create'),
-    shifted: begun.some(
-      (done) => done.kind === 'write' && done.change.op === 'weights' && done.change.weights.canary > 0,
-    ),
-    canary,
-    newReplicaSet: objects.newReplicaSet !== undefined,
-    rootPinned: pinned.root,
+    routes: state.routes.map(({ pinned }, index) => {
+      const given = outline.routes[index]?.canaryServiceGiven === true;
+      return {
+        // One that somebody deleted may live on in the mesh.
+        split:
+          objects[`split.${index}`] !== undefined || begun.slice(0, -1).some(({ id }) => id === `S6.create.${index}`),
+        shifted: begun.some((done) => done.kind === 'write' && shiftsBy(done, `split.${index}`)),
+        canary: given ? (pinned.canary ? 'pinned' : null) : objects[`canary.${index}`] ? 'created' : null,
+        rootPinned: pinned.root,
+      };
+    }),
+    newReplicaSets: outline.workloads.map((_, index) => objects[`newReplicaSet.${index}`] !== undefined),
     changed: changed.reverse(),
   };
   state.track = 'rollBack';
@@ -391,6 +403,11 @@ function beginRollBack(state: DeploymentState, at: string): void {
   if (!first) throw new Error('a roll back has at least an end');
   state.inTheWay = null;
   begin(state, first.id, at);
+}
+
+/** Whether a write asks for traffic on the new version by this split. */
+function shiftsBy({ slot, change }: WriteInstruction, split: Slot): boolean {
+  return slot === split && change.op === 'weights' && change.weights.canary > 0;
 }
 
 function finish(state: DeploymentState, at: string): void {
@@ -437,9 +454,9 @@ function settle(
     state.wakeAt = null;
     return null;
   }
-  const short = shortDeadline(state);
-  const sooner = short !== null && short > at && (wakeAt === null || short < wakeAt);
-  state.wakeAt = sooner && state.effect === null ? short : wakeAt;
+  const [short] = shortDeadlines(state);
+  const sooner = short && short.at > at && (wakeAt === null || short.at < wakeAt);
+  state.wakeAt = sooner && state.effect === null ? short.at : wakeAt;
   if (state.startedAt === null) return effect;
   if (state.track === 'rollBack' || state.rollBack !== null) state.status = 'ROLLING_BACK';
   else if (isPastReturn(state)) state.status = 'FINISHING';
@@ -452,7 +469,7 @@ function settle(
 
 function confirmWeights(state: DeploymentState, instruction: Instruction): void {
   if (instruction.kind === 'wait' && instruction.condition.kind === 'mesh')
-    state.confirmed = instruction.condition.weights;
+    entryAt(state.routes, indexOf(instruction.id)).confirmed = instruction.condition.weights;
 }
 
 function nextKey(state: DeploymentState): string {

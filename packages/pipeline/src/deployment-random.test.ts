@@ -129,7 +129,7 @@ function putRight(run: Run): void {
   const { cluster, state } = run.world;
   const split = get(cluster, 'TrafficSplit', 'web');
   if (split?.metadata.annotations?.owner === 'somebody') remove(cluster, 'TrafficSplit', 'web');
-  if (state.observed['guard.pin']?.holds && canRollBack(state) && state.rollBack === null)
+  if (state.observed['guard.pin.0']?.holds && canRollBack(state) && state.rollBack === null)
     move(run, { do: 'rollBack' });
 }
 

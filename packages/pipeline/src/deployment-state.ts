@@ -1,5 +1,5 @@
 import type { ObjectRef } from './kubernetes.ts';
-import type { DeploymentPlan, SmiRoute, StrategyStep } from './plan.ts';
+import type { DeploymentPlan, SmiRoute, StrategyStep, Workload } from './plan.ts';
 
 /**
  * The data of one deployment's run: its state, the events that move it and the effects it asks for. Everything here is
@@ -32,14 +32,14 @@ export type Outline = Pick<
   DeploymentPlan,
   'application' | 'target' | 'account' | 'namespace' | 'steps' | 'readyTimeoutSeconds' | 'drainSeconds'
 > & {
-  workload: { name: string; replicas: number };
-  route: SmiRoute;
+  workloads: Pick<Workload, 'name' | 'replicas'>[];
+  routes: SmiRoute[];
   /** The plan's `objects`, by reference, in the same order. */
   objects: ObjectRef[];
 };
 
 export function outlineOf(plan: DeploymentPlan): Outline {
-  const { application, target, account, namespace, steps, readyTimeoutSeconds, drainSeconds, route } = plan;
+  const { application, target, account, namespace, steps, readyTimeoutSeconds, drainSeconds, routes } = plan;
   return {
     application,
     target,
@@ -48,8 +48,8 @@ export function outlineOf(plan: DeploymentPlan): Outline {
     steps,
     readyTimeoutSeconds,
     drainSeconds,
-    route,
-    workload: { name: plan.workload.name, replicas: plan.workload.replicas },
+    routes,
+    workloads: plan.workloads.map(({ name, replicas }) => ({ name, replicas })),
     objects: plan.objects.map(({ apiVersion, kind, metadata }) => ({
       apiVersion,
       kind,
@@ -59,8 +59,17 @@ export function outlineOf(plan: DeploymentPlan): Outline {
   };
 }
 
-/** An object of the run by its part in it; `object.<i>` is the plan's i-th other object. */
-export type Slot = 'root' | 'canary' | 'split' | 'newReplicaSet' | 'oldReplicaSet' | `object.${number}`;
+/**
+ * An object of the run by its part in it, and which one of its kind: `root`, `canary` and `split` of the i-th route,
+ * ReplicaSets of the i-th workload, the plan's i-th other object.
+ */
+export type Slot = `${Part}.${number}`;
+export type Part = 'root' | 'canary' | 'split' | 'newReplicaSet' | 'oldReplicaSet' | 'object';
+
+export function partOf(slot: Slot): { part: Part; index: number } {
+  const [part, index] = slot.split('.') as [Part, string];
+  return { part, index: Number(index) };
+}
 
 /** An object as the cluster last answered it, and what this run did to it. */
 export type Tracked = { uid: string; resourceVersion: string; made: 'created' | 'changed' | null };
@@ -78,19 +87,29 @@ export type StepState = {
 export type Survey = {
   problems: Problem[];
   warnings: string[];
-  /** `first`: there is no earlier version with pods, so the new one goes straight to 100 %. */
-  mode: 'first' | 'canary';
-  root: Tracked | null;
-  /** A canary Service that the file names; null where this run creates one. */
-  canary: Tracked | null;
-  old: { name: string; hash: string; uid: string; resourceVersion: string; pods: number; ready: number } | null;
+  /** By workload. `first`: there is no earlier version with pods, so the new one goes straight to 100 %. */
+  workloads: { mode: 'first' | 'canary'; old: OldVersion | null }[];
+  /** By route. `canary`: a canary Service that the file names; null where this run creates one. */
+  routes: { root: Tracked | null; canary: Tracked | null }[];
+  /** By route: the index of the workload whose pods its root Service selects. */
+  pairs: number[];
   /** The plan's objects that exist already, by index. */
   existing: { index: number; uid: string; resourceVersion: string }[];
   /** Objects of a finished deployment of ours that stand in the way. */
-  leftovers: { slot: 'canary' | 'split'; uid: string; resourceVersion: string }[];
+  leftovers: { slot: Slot; uid: string; resourceVersion: string }[];
   /** API version of TrafficSplit to write, e.g. `split.smi-spec.io/v1alpha2`. */
   splitApiVersion: string;
   meshConfirmation: MeshConfirmation;
+};
+
+/** The ReplicaSet of the previous version, and its pods when the run began. */
+export type OldVersion = {
+  name: string;
+  hash: string;
+  uid: string;
+  resourceVersion: string;
+  pods: number;
+  ready: number;
 };
 
 export type MeshConfirmation = 'linkerd-smi' | 'stored';
@@ -161,14 +180,30 @@ export type RollBack = {
 };
 
 export type Undo = {
-  split: boolean;
-  /** A weight above 0 was asked for, so that traffic may be on the new version. */
-  shifted: boolean;
-  canary: 'created' | 'pinned' | null;
-  newReplicaSet: boolean;
-  rootPinned: boolean;
+  /** By route. */
+  routes: {
+    split: boolean;
+    /** A weight above 0 was asked for, so that traffic may be on the new version. */
+    shifted: boolean;
+    canary: 'created' | 'pinned' | null;
+    rootPinned: boolean;
+  }[];
+  /** By workload. */
+  newReplicaSets: boolean[];
   /** The plan's objects that this run changed, by index. */
   changed: number[];
+};
+
+/** What a run did to the traffic of one route. */
+export type RouteState = {
+  /** The Services whose selector holds our hash key. */
+  pinned: { root: boolean; canary: boolean };
+  /** The weights in the TrafficSplit as the cluster last answered it. */
+  weights: Weights | null;
+  /** The weights that the mesh has taken as well: those that traffic follows. */
+  confirmed: Weights | null;
+  /** R1 gave up on the mesh and led the canary Service to the old pods. */
+  diverted: boolean;
 };
 
 /** `at`: when it happened by Postgres' clock, ISO 8601 with milliseconds. */
@@ -197,14 +232,14 @@ export type DeploymentEvent = { at: string } & (
 );
 
 export type DeploymentState = {
-  stateVersion: 1;
+  stateVersion: 2;
   id: string;
-  /** Value of `armory-pod-template-hash` for the new version. */
-  hash: string;
+  /** Value of `armory-pod-template-hash` for the new version, by workload. */
+  hashes: string[];
   outline: Outline;
   status: DeploymentStatus;
   track: 'forward' | 'rollBack';
-  /** Id of the instruction being carried out, e.g. `S2.pin`. */
+  /** Id of the instruction being carried out, e.g. `S2.pin.0`. */
   at: string;
   /** When that instruction began. */
   since: string;
@@ -236,21 +271,14 @@ export type DeploymentState = {
   checkAt: string | null;
   survey: Survey | null;
   objects: Partial<Record<Slot, Tracked>>;
-  /** The Services whose selector holds our hash key. */
-  pinned: { root: boolean; canary: boolean };
-  /** The point of no return is passed: the write of F2 (or, without a split, of F6) is in force. */
+  routes: RouteState[];
+  /** The point of no return is passed: the first write of F2 (or, without a split, of F6) is in force. */
   noReturn: boolean;
-  /** The weights in the TrafficSplit as the cluster last answered it. */
-  weights: Weights | null;
-  /** The weights that the mesh has taken as well: those that traffic follows. */
-  confirmed: Weights | null;
   observed: Record<string, Observation>;
   /** Set by a trip or a person; begun as soon as no write is in doubt. */
   rollBack: RollBack | null;
   /** What stood when the roll back began; it acts only on that. */
   undo: Undo | null;
-  /** R1 gave up on the mesh and led the canary Service to the old pods. */
-  diverted: boolean;
   warnings: string[];
   leftInCluster: string[];
   error: string | null;
@@ -260,13 +288,16 @@ export type DeploymentState = {
   completedAt: string | null;
 };
 
-/** A deployment that has not begun. `hash`: 10 characters [a-z0-9] of SHA-256(deployment id, Deployment name). */
-export function initialState(id: string, hash: string, plan: DeploymentPlan): DeploymentState {
+/**
+ * A deployment that has not begun. `hashes`: by workload, 10 characters [a-z0-9] of SHA-256(deployment id, Deployment
+ * name).
+ */
+export function initialState(id: string, hashes: string[], plan: DeploymentPlan): DeploymentState {
   const outline = outlineOf(plan);
   return {
-    stateVersion: 1,
+    stateVersion: 2,
     id,
-    hash,
+    hashes,
     outline,
     status: 'NOT_STARTED',
     track: 'forward',
@@ -286,14 +317,18 @@ export function initialState(id: string, hash: string, plan: DeploymentPlan): De
     checkAt: null,
     survey: null,
     objects: {},
-    pinned: { root: false, canary: false },
+    routes: outline.routes.map(
+      (): RouteState => ({
+        pinned: { root: false, canary: false },
+        weights: null,
+        confirmed: null,
+        diverted: false,
+      }),
+    ),
     noReturn: false,
-    weights: null,
-    confirmed: null,
     observed: {},
     rollBack: null,
     undo: null,
-    diverted: false,
     warnings: [],
     leftInCluster: [],
     error: null,
@@ -303,19 +338,9 @@ export function initialState(id: string, hash: string, plan: DeploymentPlan): De
   };
 }
 
-/**
- * A stored state as the machine's type.
- *
- * @throws for a version that this code does not know, by its name (design.md, law 10)
- */
-export function readDeploymentState(stored: unknown): DeploymentState {
-  const version = typeof stored === 'object' && stored !== null ? Reflect.get(stored, 'stateVersion') : undefined;
-  if (version !== 1) throw new Error(`deployment state of unknown version ${String(version)}`);
-  return stored as DeploymentState;
-}
-
-export function newReplicaSetName(state: Pick<DeploymentState, 'outline' | 'hash'>): string {
-  return `${state.outline.workload.name}-${state.hash}`;
+/** Name of the ReplicaSet that a run makes of its i-th workload. */
+export function newReplicaSetName({ outline, hashes }: Pick<DeploymentState, 'outline' | 'hashes'>, index: number) {
+  return `${outline.workloads[index]?.name}-${hashes[index]}`;
 }
 
 /** Whether a strategy step shifts traffic. */

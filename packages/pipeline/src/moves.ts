@@ -1,5 +1,6 @@
 import type { DeploymentState, RollBack } from './deployment-state.ts';
-import { type Instruction, isPastReturn, programmeOf } from './programme.ts';
+import type { Instruction } from './instructions.ts';
+import { isPastReturn, noReturnOf, programmeOf } from './programme.ts';
 
 /** Asks for a roll back, once; it begins when no write is in flight or in doubt. */
 export function trip(state: DeploymentState, rollBack: RollBack): void {
@@ -37,7 +38,7 @@ export function advance(state: DeploymentState, at: string): void {
     const step = state.steps[done.step];
     if (step) Object.assign(step, { status: 'SUCCEEDED', completedAt: at });
   }
-  if (state.track === 'forward' && (done.id === 'F2.pin' || done.id === 'F6.scale')) state.noReturn = true;
+  if (state.track === 'forward' && done.id === noReturnOf(state)) state.noReturn = true;
   begin(state, next.id, at);
 }
 

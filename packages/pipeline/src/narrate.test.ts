@@ -58,16 +58,16 @@ describe('the story of a run', () => {
       'Preflight passed',
       'Service web now selects only the previous version',
       'Service web-canary leads to the new version',
-      'Created the new ReplicaSet',
-      'Scaled the new ReplicaSet to 2',
-      'TrafficSplit created: all traffic still goes to the previous version',
-      'TrafficSplit set: 20 % of traffic to the new version',
+      'Created ReplicaSet web-newhash001',
+      'Scaled ReplicaSet web-newhash001 to 2',
+      'TrafficSplit web created: all traffic still goes to the previous version',
+      'TrafficSplit web set: 20 % of traffic to the new version',
       'someone approved canary-step-2',
-      'TrafficSplit set: 100 % of traffic to the new version',
+      'TrafficSplit web set: 100 % of traffic to the new version',
       'Service web now selects the new version; no roll back from here on',
-      'TrafficSplit set: all traffic to Service web, the new version now',
-      'TrafficSplit removed',
-      'The previous version is gone',
+      'TrafficSplit web set: all traffic to Service web, the new version now',
+      'TrafficSplit web removed',
+      'The previous version (ReplicaSet web-oldhash001) is gone',
       'The new version has all traffic; everything auxiliary is gone',
     ]);
   });
@@ -80,9 +80,9 @@ describe('the story of a run', () => {
       'Rolling back: rolled back by someone',
     );
     assert.deepEqual(story(setup, back), [
-      'All traffic goes to the previous version again',
-      'TrafficSplit removed',
-      'The new version is gone',
+      'TrafficSplit web set: all traffic goes to the previous version again',
+      'TrafficSplit web removed',
+      'The new version (ReplicaSet web-newhash001) is gone',
       'Service web is as it was',
       'Service web is as it was',
       'Cancelled: rolled back by someone; left in the cluster: ConfigMap extra was created by this deployment and stays: kubectl delete configmap extra -n shop-qa',
@@ -100,7 +100,7 @@ describe('the story of a run', () => {
       if (event) told.push(narrate(back.state, event, done.world.state));
       back = done.world;
     }
-    assert.equal(back.state.diverted, true);
+    assert.equal(back.state.routes[0]?.diverted, true);
     assert.equal(
       told.at(-1),
       'Attention: the mesh did not take 100/0 within 10 s: both backends are led to the old pods',
@@ -119,7 +119,7 @@ describe('the story of a run', () => {
   });
 
   test('of calls that go wrong says what is known', () => {
-    const { world } = at({ steps: [weight(20)] }, 'S5.wait');
+    const { world } = at({ steps: [weight(20)] }, 'S5.wait.0');
     const { state } = world;
     const time = '2026-01-01T00:00:00.000Z';
     const after = { ...state, heldSince: time };
@@ -134,7 +134,7 @@ describe('the story of a run', () => {
       ],
       [
         { type: 'refused', at: time, key: 'k', status: 403, reason: 'Forbidden', message: 'no' },
-        'The cluster refused step S5.wait: no',
+        'The cluster refused step S5.wait.0: no',
       ],
       [{ type: 'refused', at: time, key: 'k', status: 409, reason: 'Conflict', message: 'no' }, null],
       [{ type: 'due', at: time }, null],
@@ -152,23 +152,23 @@ describe('the story of a run', () => {
       const { state } = driveUntil(setup, begun, (now) => now.state.at === instruction && now.state.effect !== null);
       return narrate(state, { ...gone, key: state.effect?.key ?? '', message: 'not found' }, state);
     };
-    for (const instruction of ['R2.delete', 'R4.scale', 'R4.delete', 'F4.delete', 'F6.scale'])
+    for (const instruction of ['R2.delete.0', 'R4.scale.0', 'R4.delete.0', 'F4.delete.0', 'F6.scale.0'])
       assert.equal(reach(instruction), null, instruction);
-    assert.equal(reach('F3.weight'), 'The cluster refused step F3.weight: not found');
+    assert.equal(reach('F3.weight.0'), 'The cluster refused step F3.weight.0: not found');
   });
 
   test('of what the watches see is told by its condition', () => {
     const base = { namespace: 'shop-qa' };
-    const guard = { ...base, key: 'guard.pin', kind: 'unpinned' as const, service: 'web', hash: 'h' };
+    const guard = { ...base, key: 'guard.pin.0', kind: 'unpinned' as const, service: 'web', hash: 'h' };
     assert.equal(narrateObservation(guard, true, 'it is gone'), 'Attention: it is gone');
     assert.equal(narrateObservation(guard, false, 'pinned'), 'Well again: pinned');
     const mesh = { ...base, kind: 'mesh' as const, root: 'web', canary: 'c', weights: { stable: 80, canary: 20 } };
     assert.equal(
-      narrateObservation({ ...mesh, key: 'S7.1.mesh' }, true, ''),
-      'The mesh took 20 % of traffic to the new version',
+      narrateObservation({ ...mesh, key: 'S7.1.mesh.0' }, true, ''),
+      'The mesh took 20 % of traffic of Service web to the new version',
     );
     assert.equal(
-      narrateObservation({ ...mesh, key: 'F3.mesh' }, true, ''),
+      narrateObservation({ ...mesh, key: 'F3.mesh.0' }, true, ''),
       'The mesh leads all traffic through Service web again',
     );
   });
@@ -193,12 +193,16 @@ describe('what a run waits for', () => {
     ],
     ['step.1', { steps: [approval()] }, 'approval of canary-step-1'],
     ['step.1', { steps: [approval(60)] }, 'approval of canary-step-1 until 2026-01-01T00:01:00.000Z'],
-    ['S5.wait', {}, 'pods to become ready; rolls back at 2026-01-01T00:30:00.000Z'],
-    ['S6.mesh', {}, 'the mesh to take 0 % of traffic to the new version; rolls back at 2026-01-01T00:00:30.000Z'],
-    ['S7.1.mesh', { steps: [weight(20)] }, 'the mesh to take 20 % of traffic to the new version'],
+    ['S5.wait.0', {}, 'pods behind Service web-canary to become ready; rolls back at 2026-01-01T00:30:00.000Z'],
+    [
+      'S6.mesh.0',
+      {},
+      'the mesh to take 0 % of traffic of Service web to the new version; rolls back at 2026-01-01T00:00:30.000Z',
+    ],
+    ['S7.1.mesh.0', { steps: [weight(20)] }, 'the mesh to take 20 % of traffic of Service web to the new version'],
     ['F1.drain', {}, 'connections to drain until 2026-01-01T00:00:05.000Z'],
-    ['F4.mesh', {}, 'the mesh to drop the split'],
-    ['F6.gone', {}, 'the pods of ReplicaSet web-oldhash001 to end'],
+    ['F4.mesh.0', {}, 'the mesh to drop the split of Service web'],
+    ['F6.gone.0', {}, 'the pods of ReplicaSet web-oldhash001 to end'],
   ];
   for (const [instruction, options, sentence] of rows) {
     test(`at ${instruction}: ${sentence}`, () => {
@@ -210,7 +214,7 @@ describe('what a run waits for', () => {
     const setup = createSetup({ mesh: 'stored' });
     assert.equal(waitingFor(createWorld(setup).state), null);
     assert.equal(
-      waitingFor(driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'S4.create').state),
+      waitingFor(driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'S4.create.0').state),
       null,
     );
     assert.equal(waitingFor(driveUntil(setup, createWorld(setup)).state), null);
@@ -218,7 +222,7 @@ describe('what a run waits for', () => {
 
   test('is the cluster, and since when, while that cannot be reached', () => {
     const setup = createSetup({});
-    const asking = driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'S4.create');
+    const asking = driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'S4.create.0');
     const held = must(setup, asking, { do: 'perform', how: 'unreachable' });
     assert.equal(
       waitingFor(held.state),
@@ -229,7 +233,7 @@ describe('what a run waits for', () => {
   test('is fewer pods than asked for, and when that turns the run back', () => {
     const { world } = at({ steps: [weight(20), approval()], mesh: 'stored' }, 'step.2');
     const short = { holds: true, detail: '1 of 2 new pods ready', at: started };
-    const state = { ...world.state, observed: { 'guard.short': short } };
+    const state = { ...world.state, observed: { 'guard.short.0': short } };
     assert.equal(
       waitingFor(state),
       'approval of canary-step-2; attention: 1 of 2 new pods ready; rolls back at 2026-01-01T00:30:00.000Z',

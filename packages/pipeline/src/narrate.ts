@@ -1,8 +1,10 @@
-import { guardConditions, shortGuard } from './conditions.ts';
-import { type Condition, type DeploymentEvent, type DeploymentState, newReplicaSetName } from './deployment-state.ts';
+import { guardConditions, isGuard } from './conditions.ts';
+import { type Condition, type DeploymentEvent, type DeploymentState, partOf } from './deployment-state.ts';
+import { entryAt } from './entry-at.ts';
+import type { Wait } from './instructions.ts';
 import { addSeconds, currentInstruction } from './moves.ts';
 import { secondsPerUnit } from './plan.ts';
-import type { Instruction } from './programme.ts';
+import { objectWords } from './render.ts';
 
 /** What people read of a run: a sentence per event, and what it waits for. For the person at 3 a.m.: no codes, all names. */
 
@@ -12,9 +14,9 @@ export function narrate(before: DeploymentState, event: DeploymentEvent, after: 
   if (after.rollBack !== null && before.rollBack === null) return `Rolling back: ${after.rollBack.reason}`;
   switch (event.type) {
     case 'started':
-      return `Deployment of ${after.outline.workload.name} to ${after.outline.account}/${after.outline.namespace} started`;
+      return `Deployment of ${after.outline.workloads.map(({ name }) => name).join(', ')} to ${after.outline.account}/${after.outline.namespace} started`;
     case 'surveyed':
-      return after.survey?.mode === 'first'
+      return after.survey?.workloads.every(({ mode }) => mode === 'first')
         ? 'Preflight passed: no earlier version runs, so the new one goes straight to 100 %'
         : 'Preflight passed';
     case 'observed':
@@ -61,9 +63,9 @@ export function narrateObservation(condition: Condition, holds: boolean, detail:
   if (condition.key.startsWith('guard.')) return holds ? `Attention: ${detail}` : `Well again: ${detail}`;
   if (holds && condition.kind === 'mesh') {
     // After F2 the root Service is the new version: 100/0 means something else than before.
-    return condition.key === 'F3.mesh'
+    return condition.key.startsWith('F3.mesh.')
       ? `The mesh leads all traffic through Service ${condition.root} again`
-      : `The mesh took ${share(condition.weights.canary)}`;
+      : meshTook(condition);
   }
   return detail;
 }
@@ -71,79 +73,77 @@ export function narrateObservation(condition: Condition, holds: boolean, detail:
 /** What has just been done, by the instruction that was left. */
 function doneWords(before: DeploymentState, event: DeploymentEvent, after: DeploymentState): string | null {
   if (before.at === after.at) return null;
-  const { route, workload } = before.outline;
   const done = currentInstruction(before);
-  const [phase] = done.id.split('.');
+  const [phase, what] = done.id.split('.');
   if (done.kind === 'wait' && done.follows?.includes(after.at)) return `Attention: ${after.warnings.at(-1)}`;
-  if (done.kind === 'wait' && done.condition.kind === 'mesh')
-    return `The mesh took ${share(done.condition.weights.canary)}`;
+  if (done.kind === 'wait' && done.condition.kind === 'mesh') return meshTook(done.condition);
   if (done.kind === 'write' && done.lookFirst) {
     return event.type === 'written'
       ? `${objectWords(before, done.slot)} had been changed by somebody; it is put back`
       : null;
   }
+  if (done.kind === 'wait') return waitedWords(done);
+  if (done.kind !== 'write') return null;
+  const object = objectWords(before, done.slot);
   switch (phase) {
     case 'P0':
-      return done.kind === 'write' ? `Applied ${objectWords(before, done.slot)}` : null;
+      return `Applied ${object}`;
     case 'S2':
-      return done.kind === 'write'
-        ? `Service ${route.rootServiceName} now selects only the previous version`
-        : 'Its endpoints are the previous pods';
+      return `${object} now selects only the previous version`;
     case 'S3':
-      return `Service ${route.canaryServiceName} leads to the new version`;
+      return `${object} leads to the new version`;
     case 'S4':
-      return done.id === 'S4.create'
-        ? 'Created the new ReplicaSet'
-        : `Scaled the new ReplicaSet to ${workload.replicas}`;
-    case 'S5':
-      return `${workload.replicas} new pods are ready`;
+      return done.change.op === 'scale' ? `Scaled ${object} to ${done.change.replicas}` : `Created ${object}`;
     case 'S6':
-      return 'TrafficSplit created: all traffic still goes to the previous version';
+      return `${object} created: all traffic still goes to the previous version`;
     case 'S7':
     case 'F1':
-      return done.kind === 'write' && done.change.op === 'weights'
-        ? `TrafficSplit set: ${share(done.change.weights.canary)}`
-        : null;
+      return done.change.op === 'weights' ? `${object} set: ${share(done.change.weights.canary)}` : null;
     case 'F2':
-      return done.kind === 'write'
-        ? `Service ${route.rootServiceName} now selects the new version; no roll back from here on`
-        : null;
-    case 'F3':
-      return done.kind === 'write'
-        ? `TrafficSplit set: all traffic to Service ${route.rootServiceName}, the new version now`
-        : null;
+      return `${object} now selects the new version; no roll back from here on`;
+    case 'F3': {
+      const { rootServiceName } = entryAt(before.outline.routes, partOf(done.slot).index);
+      return `${object} set: all traffic to Service ${rootServiceName}, the new version now`;
+    }
     case 'F4':
     case 'R2':
-      return done.kind === 'write' ? 'TrafficSplit removed' : null;
+      return `${object} removed`;
     case 'F6':
-      return done.id === 'F6.delete' ? 'The previous version is gone' : null;
+      return what === 'delete' ? `The previous version (${object}) is gone` : null;
     case 'F7':
-      return `Service ${route.rootServiceName} is as it was`;
-    case 'R1':
-      return done.kind === 'write' ? `All traffic goes to the previous version again` : null;
-    case 'R4':
-      return done.id === 'R4.delete' ? 'The new version is gone' : null;
     case 'R5':
-      return `Service ${route.rootServiceName} is as it was`;
+      return `${object} is as it was`;
+    case 'R1':
+      return what === 'weight' ? `${object} set: all traffic goes to the previous version again` : null;
+    case 'R4':
+      return what === 'delete' ? `The new version (${object}) is gone` : null;
     case 'R6':
-      if (done.kind !== 'write' || after.leftInCluster.length > before.leftInCluster.length) return null;
-      return `${objectWords(before, done.slot)} is as it was`;
+      return after.leftInCluster.length > before.leftInCluster.length ? null : `${object} is as it was`;
     default:
       return null;
   }
 }
 
-function share(canary: number): string {
-  return `${canary} % of traffic to the new version`;
+/** What a wait saw come true, where that tells people something. */
+function waitedWords({ condition }: Wait): string | null {
+  switch (condition.kind) {
+    case 'endpoints':
+      return condition.ready === null
+        ? `The endpoints of Service ${condition.service} are the previous pods`
+        : `${condition.ready} new pods are ready behind Service ${condition.service}`;
+    case 'podsReady':
+      return `${condition.ready} new pods are ready`;
+    default:
+      return null;
+  }
 }
 
-function objectWords(state: DeploymentState, slot: string): string {
-  if (slot === 'root') return `Service ${state.outline.route.rootServiceName}`;
-  if (slot === 'canary') return `Service ${state.outline.route.canaryServiceName}`;
-  if (slot === 'oldReplicaSet') return `ReplicaSet ${state.survey?.old?.name}`;
-  if (slot === 'newReplicaSet') return `ReplicaSet ${newReplicaSetName(state)}`;
-  const object = state.outline.objects[Number(slot.slice('object.'.length))];
-  return object ? `${object.kind} ${object.name}` : slot;
+function meshTook({ root, weights }: Extract<Condition, { kind: 'mesh' }>): string {
+  return `The mesh took ${weights.canary} % of traffic of Service ${root} to the new version`;
+}
+
+function share(canary: number): string {
+  return `${canary} % of traffic to the new version`;
 }
 
 function phaseWords(state: DeploymentState): string {
@@ -175,7 +175,7 @@ function attentionOf(state: DeploymentState): string[] {
     const seen = state.observed[key];
     if (!seen?.holds) return [];
     const { readyTimeoutSeconds } = state.outline;
-    return key === shortGuard ? [seen.detail + deadlineWords(seen.at, readyTimeoutSeconds)] : [seen.detail];
+    return isGuard(key, 'short') ? [seen.detail + deadlineWords(seen.at, readyTimeoutSeconds)] : [seen.detail];
   });
 }
 
@@ -211,7 +211,7 @@ function pauseWords(state: DeploymentState, index: number): string {
   return `approval of canary-step-${index + 1}${seconds === null ? '' : ` until ${addSeconds(state.since, seconds)}`}`;
 }
 
-function conditionWords(state: DeploymentState, instruction: Extract<Instruction, { kind: 'wait' }>): string {
+function conditionWords(state: DeploymentState, instruction: Wait): string {
   const { limitSeconds, onLimit } = instruction;
   const deadline = onLimit === 'rollBack' && limitSeconds !== null ? deadlineWords(state.since, limitSeconds) : '';
   return eventWords(state, instruction) + deadline;
@@ -222,22 +222,23 @@ function deadlineWords(since: string, seconds: number): string {
 }
 
 /** What a wait waits for. */
-function eventWords(state: DeploymentState, instruction: Extract<Instruction, { kind: 'wait' }>): string {
+function eventWords(state: DeploymentState, instruction: Wait): string {
   const seen = state.observed[instruction.id];
   const detail = seen ? ` (${seen.detail})` : '';
   const { condition } = instruction;
   switch (condition.kind) {
     case 'endpoints':
+      return `pods behind Service ${condition.service} to become ready${detail}`;
     case 'podsReady':
       return `pods to become ready${detail}`;
     case 'enough':
-      return `the previous version to have enough ready pods to take traffic back${detail}`;
+      return `the previous version behind Service ${condition.service} to have enough ready pods to take traffic back${detail}`;
     case 'gone':
       return `the pods of ReplicaSet ${condition.replicaSet} to end${detail}`;
     case 'mesh':
-      return `the mesh to take ${share(condition.weights.canary)}${detail}`;
+      return `the mesh to take ${condition.weights.canary} % of traffic of Service ${condition.root} to the new version${detail}`;
     case 'meshDropped':
-      return `the mesh to drop the split${detail}`;
+      return `the mesh to drop the split of Service ${condition.root}${detail}`;
     default:
       return condition.kind;
   }

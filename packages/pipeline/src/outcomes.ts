@@ -6,14 +6,19 @@ import {
   type Effect,
   newReplicaSetName,
   type ObjectFacts,
+  partOf,
+  type RouteState,
   type Slot,
   type Survey,
   type WriteEffect,
 } from './deployment-state.ts';
+import { entryAt } from './entry-at.ts';
 import type { ObjectRef } from './kubernetes.ts';
 import { hashKey } from './marks.ts';
 import { advance, begin, currentInstruction, holdBack, trip, warn } from './moves.ts';
-import { isPastReturn, programmeOf, slotOfObject } from './programme.ts';
+import { isPastReturn, programmeOf } from './programme.ts';
+import { objectWords, refOf } from './render.ts';
+import { slotOfObject } from './slot-of-object.ts';
 import { sameWeights, splitSpec } from './traffic/smi.ts';
 
 /** What the outcome of a call to the cluster means for the run. Each function records; deciding what is next is the machine's. */
@@ -23,7 +28,7 @@ export function onSurveyed(state: DeploymentState, survey: Survey, at: string): 
   state.retry = null;
   for (const warning of survey.warnings) warn(state, warning);
   const problems = survey.problems.map(({ object, message }) => `${object}: ${message}`);
-  if (problems.length === 0 && again !== null && again.mode !== survey.mode) {
+  if (problems.length === 0 && again !== null && !isSameGround(again, survey)) {
     problems.push('the previous version changed after the deployment began: start it again');
   }
   if (problems.length > 0) {
@@ -35,10 +40,22 @@ export function onSurveyed(state: DeploymentState, survey: Survey, at: string): 
     const slot = slotOfObject(state.outline, index);
     track(state, slot, { uid, resourceVersion });
   }
-  if (survey.root) track(state, 'root', survey.root);
-  if (survey.canary) track(state, 'canary', survey.canary);
-  if (survey.old) track(state, 'oldReplicaSet', survey.old);
+  for (const [index, { root, canary }] of survey.routes.entries()) {
+    if (root) track(state, `root.${index}`, root);
+    if (canary) track(state, `canary.${index}`, canary);
+  }
+  for (const [index, { old }] of survey.workloads.entries()) {
+    if (old) track(state, `oldReplicaSet.${index}`, old);
+  }
   advance(state, at);
+}
+
+/** Whether a second look found the versions, and what leads to them, as the first did. */
+function isSameGround(a: Survey, b: Survey): boolean {
+  return (
+    a.workloads.every(({ mode }, index) => mode === b.workloads[index]?.mode) &&
+    a.pairs.every((workload, index) => workload === b.pairs[index])
+  );
 }
 
 /** Takes a survey's word for where an object stands; what others changed since our last write is not ours to restore. */
@@ -46,7 +63,8 @@ function track(state: DeploymentState, slot: Slot, seen: { uid: string; resource
   const known = state.objects[slot];
   const untouched = known?.uid === seen.uid && known.resourceVersion === seen.resourceVersion;
   if (known?.made === 'changed' && !untouched) {
-    warn(state, `${slot}: somebody changed it after this deployment applied it; it would not be restored`);
+    const words = objectWords(state, slot);
+    warn(state, `${words}: somebody changed it after this deployment applied it; it would not be restored`);
   }
   const made = known && (untouched || known.made === 'created') ? known.made : null;
   state.objects[slot] = { uid: seen.uid, resourceVersion: seen.resourceVersion, made };
@@ -64,7 +82,7 @@ export function onLost(state: DeploymentState, effect: Effect, message: string, 
 function doubtSent(state: DeploymentState, effect: WriteEffect): void {
   state.doubt = effect;
   const { change, slot } = effect;
-  const stays = change.op === 'pin' || change.op === 'apply' || slot === 'oldReplicaSet';
+  const stays = change.op === 'pin' || change.op === 'apply' || partOf(slot).part === 'oldReplicaSet';
   if (state.track === 'forward' && stays) state.unsettled = effect.resourceVersion ?? null;
 }
 
@@ -75,7 +93,7 @@ export function onWritten(state: DeploymentState, effect: WriteEffect, object: O
     if (object !== null) know(state, effect, object);
     refuse(
       state,
-      `the cluster stored something else than was asked for (${words(effect.change)} on ${effect.slot})`,
+      `the cluster stored something else than was asked for (${words(effect.change)} on ${objectWords(state, effect.slot)})`,
       at,
     );
     return;
@@ -112,13 +130,13 @@ export function onFound(state: DeploymentState, object: ObjectFacts | null, left
     return missing(state, slot, at);
   }
   if (object.deployment !== null && object.deployment !== state.id && isShared(slot)) {
-    return refuse(state, `${slot} belongs to deployment ${object.deployment} now`, at);
+    return refuse(state, `${objectWords(state, slot)} belongs to deployment ${object.deployment} now`, at);
   }
   const waiting = currentInstruction(state);
   if (waiting.kind === 'wait') return lookedAgain(state, doubt, object, waiting.follows ?? [], at);
   if (isInForce(state, change, object)) return apply(state, doubt, object, at);
   if (object.uid !== doubt.uid && state.track === 'forward' && !isPastReturn(state)) {
-    return refuse(state, `${slot} was deleted and made again by somebody`, at);
+    return refuse(state, `${objectWords(state, slot)} was deleted and made again by somebody`, at);
   }
   refresh(state, slot, object, at);
 }
@@ -137,7 +155,8 @@ function lookedAgain(
     (done) => follows.includes(done.id) && done.kind === 'write' && done.slot === doubt.slot,
   );
   if (!write) return;
-  warn(state, `${doubt.slot} was changed by somebody while the deployment ran; it is put back`);
+  const words = objectWords(state, doubt.slot);
+  warn(state, `${words} was changed by somebody while the deployment ran; it is put back`);
   begin(state, write.id, at);
 }
 
@@ -165,7 +184,8 @@ export function onRefused(
   }
   if (change.op === 'restore') return leave(state, slot, said, at);
   // A credential that lost its permission is a person's to mend: turning back would need the permission as well.
-  if ((status === 401 || status === 403) && state.pinned.root) return holdBack(state, said, at);
+  const pinned = state.routes.some((route) => route.pinned.root);
+  if ((status === 401 || status === 403) && pinned) return holdBack(state, said, at);
   // A copy of this write that was lost before may have arrived meanwhile.
   if (state.unsettled !== null) state.doubt = effect;
   refuse(state, said, at);
@@ -181,16 +201,24 @@ function refuse(state: DeploymentState, reason: string, at: string): void {
 function apply(state: DeploymentState, effect: WriteEffect, object: ObjectFacts, at: string): void {
   const { slot, change } = effect;
   know(state, effect, object);
-  if (change.op === 'pin' && (slot === 'root' || slot === 'canary')) state.pinned[slot] = true;
-  if (change.op === 'unpin' && (slot === 'root' || slot === 'canary')) state.pinned[slot] = false;
-  if (slot === 'split') {
+  if (change.op === 'pin') setPinned(state, slot, true);
+  if (change.op === 'unpin') setPinned(state, slot, false);
+  const { part, index } = partOf(slot);
+  if (part === 'split') {
+    const route = entryAt(state.routes, index);
     // What was seen of its pods before there was traffic on them says nothing about now.
-    if ((state.weights?.canary ?? 0) === 0) delete state.observed['guard.starved'];
-    state.weights = change.op === 'weights' ? change.weights : { stable: 100, canary: 0 };
-    if (state.survey?.meshConfirmation === 'stored') state.confirmed = state.weights;
+    if ((route.weights?.canary ?? 0) === 0) delete state.observed[`guard.starved.${index}`];
+    route.weights = change.op === 'weights' ? change.weights : { stable: 100, canary: 0 };
+    if (state.survey?.meshConfirmation === 'stored') route.confirmed = route.weights;
   }
   if (change.op === 'restore') delete state.objects[slot];
   advance(state, at);
+}
+
+/** Takes note of whether the selector of a Service of a route holds our hash key. */
+function setPinned(state: DeploymentState, slot: Slot, pinned: boolean): void {
+  const { part, index } = partOf(slot);
+  if (part === 'root' || part === 'canary') entryAt(state.routes, index).pinned[part] = pinned;
 }
 
 /** Takes note of an object that a write of this run made or changed. */
@@ -211,20 +239,24 @@ function foundInsteadOfCreating(
   at: string,
 ): void {
   if (object.appliedBy === state.id) return apply(state, doubt, object, at);
-  if (!leftover) return refuse(state, `${doubt.slot} cannot be created: an object of that name stands in the way`, at);
+  if (!leftover)
+    return refuse(
+      state,
+      `${objectWords(state, doubt.slot)} cannot be created: an object of that name stands in the way`,
+      at,
+    );
   state.inTheWay = { slot: doubt.slot, uid: object.uid, resourceVersion: object.resourceVersion };
 }
 
 function gone(state: DeploymentState, slot: Slot, at: string): void {
   if (!state.at.startsWith('S1.remove.')) {
     delete state.objects[slot];
-    if (slot === 'split') {
-      state.weights = null;
-      state.confirmed = null;
-    }
+    if (partOf(slot).part === 'split') Object.assign(entryAt(state.routes, partOf(slot).index), noWeights);
   }
   advance(state, at);
 }
+
+const noWeights: Pick<RouteState, 'weights' | 'confirmed'> = { weights: null, confirmed: null };
 
 function deleted(state: DeploymentState, slot: Slot, at: string): void {
   const instruction = currentInstruction(state);
@@ -234,48 +266,56 @@ function deleted(state: DeploymentState, slot: Slot, at: string): void {
 
 /** The object that was to be changed is no longer there. */
 function missing(state: DeploymentState, slot: Slot, at: string): void {
+  const words = objectWords(state, slot);
+  const { part, index } = partOf(slot);
   if (state.track === 'forward' && !isPastReturn(state)) {
     delete state.objects[slot];
-    if (slot === 'split') Object.assign(state, { weights: null, confirmed: null });
-    if (slot === 'root' || slot === 'canary') state.pinned[slot] = false;
-    trip(state, { reason: `${slot} was deleted by somebody while the deployment ran`, outcome: 'FAILED' });
+    if (part === 'split') Object.assign(entryAt(state.routes, index), noWeights);
+    setPinned(state, slot, false);
+    trip(state, { reason: `${words} was deleted by somebody while the deployment ran`, outcome: 'FAILED' });
     return;
   }
-  if (slot === 'oldReplicaSet' && state.at.startsWith('R1.')) {
-    return abandon(state, 'the previous version is gone, so there is nothing to go back to', at);
+  if (part === 'oldReplicaSet' && state.at.startsWith('R1.')) {
+    return abandon(state, `the previous version is gone (${words}), so there is nothing to go back to`, at);
   }
-  if (slot === 'newReplicaSet' && state.track === 'forward') return abandon(state, 'the new version is gone', at);
-  if (slot === 'root' && state.track === 'forward') return holdBack(state, 'the root Service was deleted', at);
-  if (state.track === 'rollBack' && state.at.startsWith('R6.'))
-    return leave(state, slot, 'it was deleted meanwhile', at);
-  if (slot === 'root') return leave(state, slot, 'the root Service was deleted meanwhile', at);
+  if (part === 'newReplicaSet' && state.track === 'forward') {
+    return abandon(state, `the new version is gone (${words})`, at);
+  }
+  if (part === 'root' && state.track === 'forward') return holdBack(state, `${words} was deleted`, at);
+  if (part === 'root' || state.at.startsWith('R6.')) return leave(state, slot, 'it was deleted meanwhile', at);
   gone(state, slot, at);
 }
 
 /** Neither way can be ended: the run stops where it is and says what stands, with the lines that put it right. */
 function abandon(state: DeploymentState, reason: string, at: string): void {
-  const { outline, objects, pinned, weights } = state;
-  const { namespace, route } = outline;
-  const kubectl = `kubectl -n ${namespace}`;
+  const { outline, objects, routes } = state;
+  const kubectl = `kubectl -n ${outline.namespace}`;
   const left = (what: string, line: string) => state.leftInCluster.push(`${what}: ${kubectl} ${line}`);
-  if (objects.split && weights) {
-    const spec = JSON.stringify({ spec: splitSpec(route, { stable: 0, canary: 100 }) });
-    left(
-      `TrafficSplit ${route.trafficSplitName} has ${weights.stable}/${weights.canary}; to send all traffic to the new version`,
-      `patch trafficsplit ${route.trafficSplitName} --type merge -p '${spec}'`,
-    );
+  for (const [index, route] of outline.routes.entries()) {
+    const { pinned, weights } = entryAt(routes, index);
+    if (objects[`split.${index}`] && weights) {
+      const spec = JSON.stringify({ spec: splitSpec(route, { stable: 0, canary: 100 }) });
+      left(
+        `TrafficSplit ${route.trafficSplitName} has ${weights.stable}/${weights.canary}; to send all traffic to the new version`,
+        `patch trafficsplit ${route.trafficSplitName} --type merge -p '${spec}'`,
+      );
+    }
+    if (pinned.root) {
+      const free = JSON.stringify({ spec: { selector: { [hashKey]: null } } });
+      left(
+        `Service ${route.rootServiceName} is pinned to one version; to have it select as you wrote it`,
+        `patch service ${route.rootServiceName} --type merge -p '${free}'`,
+      );
+    }
+    if (objects[`canary.${index}`] && !route.canaryServiceGiven) {
+      const { canaryServiceName } = route;
+      left(`Service ${canaryServiceName} stays; once nothing uses it`, `delete service ${canaryServiceName}`);
+    }
   }
-  if (pinned.root) {
-    const free = JSON.stringify({ spec: { selector: { [hashKey]: null } } });
-    left(
-      `Service ${route.rootServiceName} is pinned to one version; to have it select as you wrote it`,
-      `patch service ${route.rootServiceName} --type merge -p '${free}'`,
-    );
+  for (const index of outline.workloads.keys()) {
+    if (!objects[`newReplicaSet.${index}`]) continue;
+    left('the new ReplicaSet stays', `get replicaset ${newReplicaSetName(state, index)}`);
   }
-  if (objects.canary && !route.canaryServiceGiven) {
-    left(`Service ${route.canaryServiceName} stays; once nothing uses it`, `delete service ${route.canaryServiceName}`);
-  }
-  if (objects.newReplicaSet) left('the new ReplicaSet stays', `get replicaset ${newReplicaSetName(state)}`);
   Object.assign(state, {
     status: 'FAILED',
     error: reason,
@@ -290,10 +330,7 @@ function forget(state: DeploymentState, slot: Slot, at: string): void {
 }
 
 function leave(state: DeploymentState, slot: Slot, why: string, at: string): void {
-  const object = slot.startsWith('object.') ? state.outline.objects[Number(slot.slice('object.'.length))] : undefined;
-  const { namespace, route } = state.outline;
-  const name = slot === 'root' ? route.rootServiceName : route.canaryServiceName;
-  const left = object ?? { kind: 'Service', name, namespace };
+  const left = refOf(state, slot);
   state.leftInCluster.push(
     `${left.kind} ${left.name} was not restored: ${why}; look at it: kubectl get ${kubectlWords(left)} -o yaml`,
   );
@@ -318,21 +355,22 @@ function refresh(state: DeploymentState, slot: Slot, object: ObjectFacts, at: st
     return;
   }
   state.objects[slot] = { uid, resourceVersion, made: state.objects[slot]?.made ?? null };
-  if (slot === 'split' && object.weights) state.weights = object.weights;
+  const { part, index } = partOf(slot);
+  if (part === 'split' && object.weights) entryAt(state.routes, index).weights = object.weights;
   state.looked = true;
   // Others took the pin out and left our marks: they are ours to take away.
-  if ((slot === 'root' || slot === 'canary') && object.deployment === state.id) state.pinned[slot] = true;
-  if (state.conflicts > 3) holdBack(state, `${slot} keeps changing`, at);
+  if (object.deployment === state.id) setPinned(state, slot, true);
+  if (state.conflicts > 3) holdBack(state, `${objectWords(state, slot)} keeps changing`, at);
 }
 
 /** ReplicaSets, and what this run created: another object of that name is somebody else's. */
 function isOurs(state: DeploymentState, slot: Slot): boolean {
-  return slot === 'oldReplicaSet' || state.objects[slot]?.made === 'created';
+  return partOf(slot).part === 'oldReplicaSet' || state.objects[slot]?.made === 'created';
 }
 
 /** Objects that only one deployment at a time may drive. */
 function isShared(slot: Slot): boolean {
-  return slot === 'root' || slot === 'canary' || slot === 'split';
+  return ['root', 'canary', 'split'].includes(partOf(slot).part);
 }
 
 /** Whether the object as the cluster has it already is what the change asks for. */

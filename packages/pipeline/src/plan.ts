@@ -11,10 +11,10 @@ export type DeploymentPlan = {
   /** Name of the cluster account. */
   account: string;
   namespace: string;
-  /** The one Deployment of the target; it becomes a ReplicaSet that the control plane manages. */
-  workload: Workload;
-  /** How traffic is split between the old and the new version. */
-  route: SmiRoute;
+  /** The target's Deployments, in the order of their names; each becomes a ReplicaSet that the control plane manages. */
+  workloads: Workload[];
+  /** How traffic is split between old and new versions, in the order of the root Services' names. */
+  routes: SmiRoute[];
   /** Every other object of the target, namespace applied, in the order of applying: Namespaces, CRDs, then as written. */
   objects: KubernetesObject[];
   /** The strategy's steps as written; the final weight of 100 is implied. */
@@ -51,11 +51,14 @@ export type TimeUnit = 'SECONDS' | 'MINUTES' | 'HOURS';
 
 export const secondsPerUnit: Record<TimeUnit, number> = { SECONDS: 1, MINUTES: 60, HOURS: 3600 };
 
-/** Step refs as the API shows them: `canary-step-<n>-<deployment>` for setWeight, else `canary-step-<n>`, n from 1. */
-export function stepRef(
-  plan: Pick<DeploymentPlan, 'steps'> & { workload: Pick<Workload, 'name'> },
+/**
+ * Refs of a step as the API shows them, n from 1: `canary-step-<n>-<deployment>` for setWeight, one for each Deployment,
+ * else `canary-step-<n>` (spec/behaviour.md §10).
+ */
+export function stepRefs(
+  plan: Pick<DeploymentPlan, 'steps'> & { workloads: Pick<Workload, 'name'>[] },
   index: number,
-): string {
-  const step = plan.steps[index];
-  return step?.kind === 'setWeight' ? `canary-step-${index + 1}-${plan.workload.name}` : `canary-step-${index + 1}`;
+): string[] {
+  const ref = `canary-step-${index + 1}`;
+  return plan.steps[index]?.kind === 'setWeight' ? plan.workloads.map(({ name }) => `${ref}-${name}`) : [ref];
 }

@@ -12,33 +12,38 @@ describe('a preflight without problems', () => {
     const found = look(samplePlan());
     assert.deepEqual(found.problems, []);
     assert.deepEqual(found.warnings, []);
-    assert.equal(found.mode, 'canary');
+    assert.equal(found.workloads[0]?.mode, 'canary');
     assert.deepEqual(
-      { name: found.old?.name, hash: found.old?.hash, pods: found.old?.pods, ready: found.old?.ready },
+      {
+        name: found.workloads[0]?.old?.name,
+        hash: found.workloads[0]?.old?.hash,
+        pods: found.workloads[0]?.old?.pods,
+        ready: found.workloads[0]?.old?.ready,
+      },
       { name: `web-${oldHash}`, hash: oldHash, pods: 2, ready: 2 },
     );
-    assert.ok(found.root?.uid && found.root.resourceVersion);
-    assert.equal(found.root.made, null);
+    assert.ok(found.routes[0]?.root?.uid && found.routes[0].root.resourceVersion);
+    assert.equal(found.routes[0].root.made, null);
     assert.equal(found.splitApiVersion, 'split.smi-spec.io/v1alpha2');
   });
 
   test('is a first deployment where no version of this application, target and Deployment runs', () => {
-    assert.equal(look(samplePlan(), undefined, [rootService()]).mode, 'first');
+    assert.equal(look(samplePlan(), undefined, [rootService()]).workloads[0]?.mode, 'first');
     const others = oldReplicaSet(0);
     Object.assign(others.metadata.annotations ?? {}, { [annotationKeys.environment]: 'prod' });
-    assert.deepEqual(look(samplePlan(), undefined, [rootService(), others]).old, null);
+    assert.deepEqual(look(samplePlan(), undefined, [rootService(), others]).workloads[0]?.old, null);
   });
 
   test('warns that an earlier version without pods is replaced without splitting traffic', () => {
     const found = look(samplePlan(), undefined, [rootService(), oldReplicaSet(0)]);
-    assert.equal(found.mode, 'first');
+    assert.equal(found.workloads[0]?.mode, 'first');
     assert.match(found.warnings.join(), /replaced without splitting traffic/);
     assert.deepEqual(found.problems, []);
   });
 
   test('goes straight to the end where the new version asks for no pods', () => {
     const found = look(samplePlan({ replicas: 0 }));
-    assert.equal(found.mode, 'first');
+    assert.equal(found.workloads[0]?.mode, 'first');
     assert.deepEqual(found.problems, []);
     assert.match(found.warnings.join(), /the new one asks for none/);
   });
@@ -47,7 +52,7 @@ describe('a preflight without problems', () => {
     const found = look(samplePlan(), (seen) => {
       for (const pod of seen.pods) pod.status = { phase: 'Running', conditions: [{ type: 'Ready', status: 'False' }] };
     });
-    assert.deepEqual([found.old?.pods, found.old?.ready, found.problems], [2, 0, []]);
+    assert.deepEqual([found.workloads[0]?.old?.pods, found.workloads[0]?.old?.ready, found.problems], [2, 0, []]);
   });
 
   test('takes root from the manifests where the cluster has none', () => {
@@ -57,7 +62,7 @@ describe('a preflight without problems', () => {
       seen.existing = [seen.existing[0], undefined, undefined];
     });
     assert.deepEqual(found.problems, []);
-    assert.equal(found.root, null);
+    assert.equal(found.routes[0]?.root, null);
     assert.deepEqual(
       found.existing.map(({ index }) => index),
       [0],
@@ -80,7 +85,7 @@ describe('a preflight without problems', () => {
     assert.deepEqual(found.problems, []);
     assert.deepEqual(
       found.leftovers.map(({ slot }) => slot),
-      ['split', 'canary'],
+      ['split.0', 'canary.0'],
     );
   });
 });
@@ -301,7 +306,7 @@ const rows: Row[] = [
   {
     name: 'the mesh skips root’s ServiceProfile',
     change: (seen) => {
-      seen.serviceProfile = profile([], { 'smi.linkerd.io/skip': 'true' });
+      seen.serviceProfiles.push(profile([], { 'smi.linkerd.io/skip': 'true' }));
     },
     object: 'ServiceProfile shop-qa/web.shop-qa.svc.cluster.local',
     message: /annotated smi\.linkerd\.io\/skip.*remove that annotation/,
@@ -309,10 +314,12 @@ const rows: Row[] = [
   {
     name: 'root’s ServiceProfile sends traffic somewhere already',
     change: (seen) => {
-      seen.serviceProfile = profile([
-        ['web', '50'],
-        ['elsewhere', '50'],
-      ]);
+      seen.serviceProfiles.push(
+        profile([
+          ['web', '50'],
+          ['elsewhere', '50'],
+        ]),
+      );
     },
     object: 'ServiceProfile shop-qa/web.shop-qa.svc.cluster.local',
     message: /already overrides where traffic goes \(spec\.dstOverrides\); remove them first/,
@@ -348,7 +355,7 @@ const rows: Row[] = [
   {
     name: 'a Deployment object of that name runs',
     change: (seen) => {
-      seen.deployment = { apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'web', namespace } };
+      seen.deployments = [{ apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'web', namespace } }];
     },
     object: 'Deployment shop-qa/web',
     message: /not supported yet: a Deployment object of that name runs in the cluster/,
@@ -404,10 +411,12 @@ describe('a preflight names what is in the way and what to do', () => {
 describe('a preflight warns', () => {
   test('of the stale weights 100/0 of an earlier split', () => {
     const { problems, warnings } = look(samplePlan(), (seen) => {
-      seen.serviceProfile = profile([
-        ['web', '100'],
-        ['web-canary', '0'],
-      ]);
+      seen.serviceProfiles.push(
+        profile([
+          ['web', '100'],
+          ['web-canary', '0'],
+        ]),
+      );
     });
     assert.deepEqual(problems, []);
     assert.match(warnings.join(), /still has the weights 100\/0 of an earlier split; they are overwritten/);

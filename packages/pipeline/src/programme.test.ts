@@ -26,19 +26,27 @@ function wayBack(options: Options, at: string): string[] {
   return programmeOf(must(setup, there, { do: 'rollBack' }).state).map(({ id }) => id);
 }
 
-const start = ['S1.survey', 'S2.pin', 'S2.wait', 'S3.canary', 'S4.create', 'S4.scale', 'S5.wait', 'S6.create'];
-const finishStored = 'F1.weight F1.drain F2.pin F2.new F2.wait F2.drain F3.weight F3.drain F4.delete F5.canary'.split(
-  ' ',
-);
+const start = [
+  'S1.survey',
+  'S2.pin.0',
+  'S2.wait.0',
+  'S3.canary.0',
+  'S4.create.0',
+  'S4.scale.0',
+  'S5.wait.0',
+  'S6.create.0',
+];
+const finishStored =
+  'F1.weight.0 F1.drain F2.pin.0 F2.new.0 F2.wait.0 F2.drain F3.weight.0 F3.drain F4.delete.0 F5.canary.0'.split(' ');
 const finish =
-  'F1.weight F1.mesh F1.drain F2.pin F2.new F2.wait F2.drain F3.weight F3.mesh F3.drain F4.delete F4.mesh F5.canary'.split(
+  'F1.weight.0 F1.mesh.0 F1.drain F2.pin.0 F2.new.0 F2.wait.0 F2.drain F3.weight.0 F3.mesh.0 F3.drain F4.delete.0 F4.mesh.0 F5.canary.0'.split(
     ' ',
   );
-const last = ['F6.new', 'F6.ready', 'F6.scale', 'F6.gone', 'F6.delete', 'F7.unpin', 'end'];
+const last = ['F6.new.0', 'F6.ready.0', 'F6.scale.0', 'F6.gone.0', 'F6.delete.0', 'F7.unpin.0', 'end'];
 
 describe('the order of work', () => {
   const rows: [string, Options, string[]][] = [
-    ['no steps', {}, ['P.survey', ...start, 'S6.mesh', ...finish, ...last]],
+    ['no steps', {}, ['P.survey', ...start, 'S6.mesh.0', ...finish, ...last]],
     ['no steps, confirmed as stored', { mesh: 'stored' }, ['P.survey', ...start, ...finishStored, ...last]],
     [
       'two weights and a pause between them',
@@ -46,12 +54,12 @@ describe('the order of work', () => {
       [
         'P.survey',
         ...start,
-        'S6.mesh',
-        'S7.1.weight',
-        'S7.1.mesh',
+        'S6.mesh.0',
+        'S7.1.weight.0',
+        'S7.1.mesh.0',
         'step.2',
-        'S7.3.weight',
-        'S7.3.mesh',
+        'S7.3.weight.0',
+        'S7.3.mesh.0',
         ...finish,
         ...last,
       ],
@@ -59,7 +67,7 @@ describe('the order of work', () => {
     [
       'a pause first: nothing of the new version exists until it is over (C07)',
       { steps: [pause, weight(20)], mesh: 'stored' },
-      ['P.survey', 'step.1', ...start, 'S7.2.weight', ...finishStored, ...last],
+      ['P.survey', 'step.1', ...start, 'S7.2.weight.0', ...finishStored, ...last],
     ],
     [
       'pauses only',
@@ -69,7 +77,7 @@ describe('the order of work', () => {
     [
       'a lower weight waits until the old version can take that much',
       { steps: [weight(60), weight(20)], mesh: 'stored' },
-      ['P.survey', ...start, 'S7.1.weight', 'S7.2.enough', 'S7.2.weight', ...finishStored, ...last],
+      ['P.survey', ...start, 'S7.1.weight.0', 'S7.2.enough.0', 'S7.2.weight.0', ...finishStored, ...last],
     ],
     [
       'other objects before everything else, once',
@@ -79,12 +87,12 @@ describe('the order of work', () => {
     [
       'a first deployment',
       { first: true, steps: [weight(20)] },
-      ['P.survey', 'S4.create', 'S4.scale', 'S5.wait', 'end'],
+      ['P.survey', 'S4.create.0', 'S4.scale.0', 'S5.pods.0', 'end'],
     ],
     [
       'a version of no pods replaces the old one without splitting traffic',
       { replicas: 0 },
-      ['P.survey', 'S4.create', 'S4.scale', 'S5.wait', 'F6.scale', 'F6.gone', 'F6.delete', 'end'],
+      ['P.survey', 'S4.create.0', 'S4.scale.0', 'S5.pods.0', 'F6.scale.0', 'F6.gone.0', 'F6.delete.0', 'end'],
     ],
   ];
   for (const [name, options, ids] of rows) {
@@ -96,8 +104,8 @@ describe('the order of work', () => {
 
 describe('the way back acts only on what exists', () => {
   const steps = [weight(20), pause, weight(60)];
-  const r1 = ['R1.root', 'R1.old', 'R1.enough', 'R1.weight', 'R1.mesh', 'R1.drain'];
-  const r4 = ['R4.scale', 'R4.gone', 'R4.delete'];
+  const r1 = ['R1.root.0', 'R1.old.0', 'R1.enough.0', 'R1.weight.0', 'R1.mesh.0', 'R1.drain'];
+  const r4 = ['R4.scale.0', 'R4.gone.0', 'R4.delete.0'];
   const rows: [string, string, Options, string[]][] = [
     [
       'before S2 with other objects',
@@ -106,17 +114,27 @@ describe('the way back acts only on what exists', () => {
       ['R6.object.2', 'R6.object.0', 'end'],
     ],
     ['before S2', 'step.1', { steps: [pause] }, ['end']],
-    ['after S2', 'S2.wait', { steps }, ['R5.unpin', 'end']],
-    ['after S4', 'S5.wait', { steps }, ['R3.canary', ...r4, 'R5.unpin', 'end']],
+    ['after S2', 'S2.wait.0', { steps }, ['R5.unpin.0', 'end']],
+    ['after S4', 'S5.wait.0', { steps }, ['R3.canary.0', ...r4, 'R5.unpin.0', 'end']],
     [
       'after S6, nothing shifted',
-      'S6.mesh',
+      'S6.mesh.0',
       { steps },
-      ['R2.delete', 'R2.mesh', 'R3.canary', ...r4, 'R5.unpin', 'end'],
+      ['R2.delete.0', 'R2.mesh.0', 'R3.canary.0', ...r4, 'R5.unpin.0', 'end'],
     ],
-    ['at a weight', 'step.2', { steps }, [...r1, 'R2.delete', 'R2.mesh', 'R3.canary', ...r4, 'R5.unpin', 'end']],
-    ['at the end of F1', 'F1.drain', { steps }, [...r1, 'R2.delete', 'R2.mesh', 'R3.canary', ...r4, 'R5.unpin', 'end']],
-    ['of a first deployment', 'S5.wait', { first: true }, [...r4, 'end']],
+    [
+      'at a weight',
+      'step.2',
+      { steps },
+      [...r1, 'R2.delete.0', 'R2.mesh.0', 'R3.canary.0', ...r4, 'R5.unpin.0', 'end'],
+    ],
+    [
+      'at the end of F1',
+      'F1.drain',
+      { steps },
+      [...r1, 'R2.delete.0', 'R2.mesh.0', 'R3.canary.0', ...r4, 'R5.unpin.0', 'end'],
+    ],
+    ['of a first deployment', 'S5.pods.0', { first: true }, [...r4, 'end']],
   ];
   for (const [name, at, options, ids] of rows) {
     test(name, () => {
@@ -129,7 +147,7 @@ test('law 4: from the commit of F2’s intent on there is no roll back', () => {
   const setup = createSetup({ steps: [weight(50)] });
   const drained = driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'F1.drain');
   assert.equal(canRollBack(drained.state), true);
-  const turning = driveUntil(setup, drained, ({ state }) => state.at === 'F2.pin');
+  const turning = driveUntil(setup, drained, ({ state }) => state.at === 'F2.pin.0');
   assert.notEqual(turning.state.effect, null);
   assert.equal(canRollBack(turning.state), false);
   assert.equal(turning.state.status, 'FINISHING');
@@ -139,7 +157,7 @@ test('law 4: from the commit of F2’s intent on there is no roll back', () => {
 
 test('law 4: where F2 was refused for certain, the run is at F1 again and turns back', () => {
   const setup = createSetup({ steps: [weight(50)] });
-  const turning = driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'F2.pin');
+  const turning = driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'F2.pin.0');
   const refused = must(setup, turning, { do: 'perform', how: 'forbidden' });
   assert.equal(refused.state.status, 'ROLLING_BACK');
   const { status, error } = driveUntil(setup, refused).state;
@@ -148,7 +166,7 @@ test('law 4: where F2 was refused for certain, the run is at F1 again and turns 
 
 test('law 4: where F2 was lost and not found, it is sent again: a late copy must not meet a run that turned back', () => {
   const setup = createSetup({ steps: [weight(50)] });
-  const turning = driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'F2.pin');
+  const turning = driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'F2.pin.0');
   const lost = must(setup, turning, { do: 'perform', how: 'lostNotApplied' });
   const read = must(setup, lost, { do: 'perform', how: 'ok' });
   assert.equal(canRollBack(read.state), false);

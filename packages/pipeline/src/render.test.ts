@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type Change, initialState, type Slot, type Survey, type WriteEffect } from './deployment-state.ts';
+import { entryAt } from './entry-at.ts';
 import type { KubernetesObject } from './kubernetes.ts';
 import { hashKey } from './marks.ts';
 import type { DeploymentPlan } from './plan.ts';
@@ -10,10 +11,14 @@ import { instance, namespace, newHash, newId, oldHash, rootService, samplePlan }
 const survey: Survey = {
   problems: [],
   warnings: [],
-  mode: 'canary',
-  root: null,
-  canary: null,
-  old: { name: `web-${oldHash}`, hash: oldHash, uid: 'u-old', resourceVersion: '4', pods: 2, ready: 2 },
+  workloads: [
+    {
+      mode: 'canary',
+      old: { name: `web-${oldHash}`, hash: oldHash, uid: 'u-old', resourceVersion: '4', pods: 2, ready: 2 },
+    },
+  ],
+  routes: [{ root: null, canary: null }],
+  pairs: [0],
   existing: [],
   leftovers: [],
   splitApiVersion: 'split.smi-spec.io/v1alpha2',
@@ -26,7 +31,7 @@ function render(
   options: { plan?: DeploymentPlan; root?: KubernetesObject; previous?: KubernetesObject } = {},
 ) {
   const { plan = samplePlan(), root, previous } = options;
-  const state = { ...initialState(newId, newHash, plan), survey };
+  const state = { ...initialState(newId, [newHash], plan), survey };
   const known = change.op === 'create' ? {} : { uid: 'u-7', resourceVersion: '7' };
   const effect: WriteEffect = { kind: 'write', key: 'it#1', slot, change, ...known };
   const write = renderWrite({ plan, state, effect, mark: { instance, version: 12 }, root, previous });
@@ -48,7 +53,7 @@ describe('every change is a precondition and exactly its fields', () => {
   const rows: [string, Slot, Change, unknown][] = [
     [
       'weights',
-      'split',
+      'split.0',
       { op: 'weights', weights: { stable: 80, canary: 20 } },
       {
         verb: 'patch',
@@ -67,7 +72,7 @@ describe('every change is a precondition and exactly its fields', () => {
     ],
     [
       'a pin',
-      'root',
+      'root.0',
       { op: 'pin', hash: oldHash },
       {
         verb: 'patch',
@@ -84,7 +89,7 @@ describe('every change is a precondition and exactly its fields', () => {
     ],
     [
       'an unpin',
-      'root',
+      'root.0',
       { op: 'unpin' },
       {
         verb: 'patch',
@@ -101,7 +106,7 @@ describe('every change is a precondition and exactly its fields', () => {
     ],
     [
       'a scale',
-      'oldReplicaSet',
+      'oldReplicaSet.0',
       { op: 'scale', replicas: 0 },
       {
         verb: 'patch',
@@ -111,7 +116,7 @@ describe('every change is a precondition and exactly its fields', () => {
     ],
     [
       'a delete',
-      'newReplicaSet',
+      'newReplicaSet.0',
       { op: 'delete' },
       { verb: 'delete', ref: replicaSet(`web-${newHash}`), uid: 'u-7', resourceVersion: '7' },
     ],
@@ -211,12 +216,13 @@ describe('the new ReplicaSet', () => {
         spec: { containers, ...extra },
       },
     };
-    return { ...plan, workload: { ...plan.workload, manifest: { ...plan.workload.manifest, spec } } };
+    const workload = entryAt(plan.workloads, 0);
+    return { ...plan, workloads: [{ ...workload, manifest: { ...workload.manifest, spec } }] };
   };
 
   test('is inert, carries only our labels, and its pods carry the hash', () => {
     const plan = withContainers([{ name: 'web', image: 'web:2' }], { terminationGracePeriodSeconds: 5 });
-    const write = render('newReplicaSet', { op: 'create' }, { plan });
+    const write = render('newReplicaSet.0', { op: 'create' }, { plan });
     assert.ok(write.verb === 'create');
     assert.deepEqual(write.body, {
       apiVersion: 'apps/v1',
@@ -259,7 +265,7 @@ describe('the new ReplicaSet', () => {
   test('leaves a variable that the user defines as it is, in every container', () => {
     const mine = { name: 'ARMORY_ENVIRONMENT_NAME', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } };
     const write = render(
-      'newReplicaSet',
+      'newReplicaSet.0',
       { op: 'create' },
       {
         plan: withContainers([{ name: 'web', env: [mine, { name: 'A', value: 'b' }] }, { name: 'side' }]),
@@ -291,7 +297,7 @@ describe('the created canary Service', () => {
   };
 
   test('has root’s ports and opaque ports, and selects the new pods only', () => {
-    const write = render('canary', { op: 'create' }, { root });
+    const write = render('canary.0', { op: 'create' }, { root });
     assert.ok(write.verb === 'create');
     assert.deepEqual(write.body, {
       apiVersion: 'v1',
@@ -311,12 +317,12 @@ describe('the created canary Service', () => {
   });
 
   test('cannot be made without root', () => {
-    assert.throws(() => render('canary', { op: 'create' }), /the root Service is needed/);
+    assert.throws(() => render('canary.0', { op: 'create' }), /the root Service is needed/);
   });
 });
 
 test('a split is created with all traffic on root', () => {
-  const write = render('split', { op: 'create' });
+  const write = render('split.0', { op: 'create' });
   assert.ok(write.verb === 'create');
   assert.deepEqual(write.body, {
     apiVersion: 'split.smi-spec.io/v1alpha2',
@@ -333,13 +339,13 @@ test('a split is created with all traffic on root', () => {
 });
 
 describe('what the machine is told of an object', () => {
-  const { route } = samplePlan();
+  const { routes } = samplePlan();
   const metadata = { name: 'web', uid: 'u', resourceVersion: '9' };
 
   test('of a Service: who drives it and its pin', () => {
     const labels = { 'cdaas/deployment': newId };
     const service = { ...rootService(), metadata: { ...metadata, labels } };
-    assert.deepEqual(factsOf(service, route), {
+    assert.deepEqual(factsOf(service, routes), {
       uid: 'u',
       resourceVersion: '9',
       deployment: newId,
@@ -347,7 +353,7 @@ describe('what the machine is told of an object', () => {
       pin: null,
     });
     const spec = { selector: { app: 'web', [hashKey]: oldHash } };
-    assert.equal(factsOf({ ...service, spec }, route).pin, oldHash);
+    assert.equal(factsOf({ ...service, spec }, routes).pin, oldHash);
   });
 
   test('of a TrafficSplit: its weights, null where they are not ours', () => {
@@ -357,7 +363,7 @@ describe('what the machine is told of an object', () => {
       metadata,
       spec: { service: 'web', backends: [] },
     };
-    assert.equal(factsOf(split, route).weights, null);
+    assert.equal(factsOf(split, routes).weights, null);
   });
 
   test('of a ReplicaSet: its replicas, 1 where they are absent', () => {
@@ -367,7 +373,7 @@ describe('what the machine is told of an object', () => {
       metadata: { ...metadata, annotations: written },
       spec: {},
     };
-    assert.deepEqual(factsOf(set, route), {
+    assert.deepEqual(factsOf(set, routes), {
       uid: 'u',
       resourceVersion: '9',
       deployment: null,
@@ -393,8 +399,8 @@ describe('what the machine is told of an object', () => {
 });
 
 test('every slot stands for one object', () => {
-  const state = { ...initialState(newId, newHash, samplePlan({ objects: true })), survey };
-  const slots: Slot[] = ['root', 'canary', 'split', 'newReplicaSet', 'oldReplicaSet', 'object.1'];
+  const state = { ...initialState(newId, [newHash], samplePlan({ objects: true })), survey };
+  const slots: Slot[] = ['root.0', 'canary.0', 'split.0', 'newReplicaSet.0', 'oldReplicaSet.0', 'object.1'];
   assert.deepEqual(
     slots.map((slot) => `${refOf(state, slot).kind} ${refOf(state, slot).name}`),
     [
@@ -406,5 +412,5 @@ test('every slot stands for one object', () => {
       'ConfigMap extra',
     ],
   );
-  assert.throws(() => refOf(state, 'object.9'), /has no object\.9/);
+  assert.throws(() => refOf(state, 'object.9'), /no entry 9 among 3/);
 });

@@ -3,14 +3,15 @@ import {
   type DeploymentState,
   newReplicaSetName,
   type ObjectFacts,
+  partOf,
   type Slot,
-  type Weights,
   type WriteEffect,
 } from './deployment-state.ts';
+import { entryAt } from './entry-at.ts';
 import type { KubernetesObject, ObjectRef } from './kubernetes.ts';
 import { annotationKeys, deploymentKey, fenceKey, hashKey, instanceKey } from './marks.ts';
-import type { DeploymentPlan } from './plan.ts';
-import { slotOfObject } from './programme.ts';
+import type { DeploymentPlan, SmiRoute } from './plan.ts';
+import { slotOfObject } from './slot-of-object.ts';
 import { splitSpec, splitWeights } from './traffic/smi.ts';
 
 /** A write as it goes to the cluster. Bodies of `patch` are JSON merge patches (RFC 7386). */
@@ -24,29 +25,35 @@ export type Mark = { instance: string; version: number };
 /** Which object a slot stands for. */
 export function refOf(state: DeploymentState, slot: Slot): ObjectRef {
   const { outline, survey } = state;
-  const { namespace, route } = outline;
-  switch (slot) {
+  const { namespace } = outline;
+  const { part, index } = partOf(slot);
+  switch (part) {
     case 'root':
-      return { apiVersion: 'v1', kind: 'Service', namespace, name: route.rootServiceName };
+      return { apiVersion: 'v1', kind: 'Service', namespace, name: entryAt(outline.routes, index).rootServiceName };
     case 'canary':
-      return { apiVersion: 'v1', kind: 'Service', namespace, name: route.canaryServiceName };
+      return { apiVersion: 'v1', kind: 'Service', namespace, name: entryAt(outline.routes, index).canaryServiceName };
     case 'split':
       return {
         apiVersion: survey?.splitApiVersion ?? '',
         kind: 'TrafficSplit',
         namespace,
-        name: route.trafficSplitName,
+        name: entryAt(outline.routes, index).trafficSplitName,
       };
     case 'newReplicaSet':
-      return { apiVersion: 'apps/v1', kind: 'ReplicaSet', namespace, name: newReplicaSetName(state) };
+      return { apiVersion: 'apps/v1', kind: 'ReplicaSet', namespace, name: newReplicaSetName(state, index) };
     case 'oldReplicaSet':
-      return { apiVersion: 'apps/v1', kind: 'ReplicaSet', namespace, name: survey?.old?.name ?? '' };
-    default: {
-      const object = outline.objects[Number(slot.slice('object.'.length))];
-      if (!object) throw new Error(`deployment ${state.id} has no ${slot}`);
-      return object;
-    }
+      return { apiVersion: 'apps/v1', kind: 'ReplicaSet', namespace, name: survey?.workloads[index]?.old?.name ?? '' };
+    case 'object':
+      return entryAt(outline.objects, index);
+    default:
+      return assertNever(part);
   }
+}
+
+/** An object as people know it, e.g. `Service web`. */
+export function objectWords(state: DeploymentState, slot: Slot): string {
+  const { kind, name } = refOf(state, slot);
+  return `${kind} ${name}`;
 }
 
 /**
@@ -72,14 +79,17 @@ export function renderWrite(input: {
     case 'create':
       return { verb: 'create', ref, body: renderCreate(input, ref) };
     case 'apply': {
-      const object = marked(manifestOf(plan, state, slot), state, plan);
+      const object = marked(manifestOf(plan, state, slot), notesOf(plan, state, slot));
       return { verb: 'apply', ref, body: { ...object, metadata: guarded(object.metadata) } };
     }
     case 'weights':
       return {
         verb: 'patch',
         ref,
-        body: { metadata: guarded({ annotations: fence }), spec: splitSpec(plan.route, change.weights) },
+        body: {
+          metadata: guarded({ annotations: fence }),
+          spec: splitSpec(entryAt(plan.routes, partOf(slot).index), change.weights),
+        },
       };
     case 'pin':
       return {
@@ -120,33 +130,29 @@ export function renderWrite(input: {
 }
 
 function renderCreate(input: Parameters<typeof renderWrite>[0], ref: ObjectRef): Record<string, unknown> {
-  const { plan, state, effect, mark } = input;
+  const { plan, state, mark } = input;
+  const { slot } = input.effect;
+  const { part, index } = partOf(slot);
+  const annotations = notesOf(plan, state, slot);
   const metadata = {
     name: ref.name,
     namespace: ref.namespace,
     labels: { [deploymentKey]: state.id } as Record<string, string>,
     annotations: {
-      ...annotations(plan, state),
+      ...annotations,
       [fenceKey]: `${state.id}.${mark.version}`,
       [instanceKey]: mark.instance,
     } as Record<string, string>,
   };
-  switch (effect.slot) {
-    case 'newReplicaSet':
-      return renderReplicaSet(plan, state, metadata);
-    case 'split':
-      return {
-        apiVersion: ref.apiVersion,
-        kind: ref.kind,
-        metadata,
-        spec: splitSpec(plan.route, { stable: 100, canary: 0 }),
-      };
-    case 'canary':
-      if (!plan.route.canaryServiceGiven) return renderCanaryService(input.root, state, metadata);
-      return marked(manifestOf(plan, state, effect.slot), state, plan);
-    default:
-      return marked(manifestOf(plan, state, effect.slot), state, plan);
+  if (part === 'newReplicaSet') return renderReplicaSet(plan, state, index, { metadata, annotations });
+  if (part === 'split') {
+    const spec = splitSpec(entryAt(plan.routes, index), { stable: 100, canary: 0 });
+    return { apiVersion: ref.apiVersion, kind: ref.kind, metadata, spec };
   }
+  if (part === 'canary' && !plan.routes[index]?.canaryServiceGiven) {
+    return renderCanaryService(input.root, state, entryAt(state.hashes, workloadOf(state, slot)), metadata);
+  }
+  return marked(manifestOf(plan, state, slot), annotations);
 }
 
 /**
@@ -156,9 +162,11 @@ function renderCreate(input: Parameters<typeof renderWrite>[0], ref: ObjectRef):
 function renderReplicaSet(
   plan: DeploymentPlan,
   state: DeploymentState,
-  metadata: { labels: Record<string, string>; annotations: Record<string, string> },
+  index: number,
+  { metadata, annotations }: { metadata: { labels: Record<string, string> }; annotations: Record<string, string> },
 ): Record<string, unknown> {
-  const spec = plan.workload.manifest.spec as {
+  const hash = { [hashKey]: entryAt(state.hashes, index) };
+  const spec = entryAt(plan.workloads, index).manifest.spec as {
     minReadySeconds?: number;
     selector?: { matchLabels?: Record<string, string>; matchExpressions?: unknown[] };
     template: PodTemplate;
@@ -167,23 +175,23 @@ function renderReplicaSet(
   return {
     apiVersion: 'apps/v1',
     kind: 'ReplicaSet',
-    metadata: { ...metadata, labels: { ...metadata.labels, [hashKey]: state.hash } },
+    metadata: { ...metadata, labels: { ...metadata.labels, ...hash } },
     spec: {
       replicas: 0,
       ...(spec.minReadySeconds === undefined ? {} : { minReadySeconds: spec.minReadySeconds }),
-      selector: { ...spec.selector, matchLabels: { ...spec.selector?.matchLabels, [hashKey]: state.hash } },
+      selector: { ...spec.selector, matchLabels: { ...spec.selector?.matchLabels, ...hash } },
       template: {
         ...template,
         metadata: {
           ...template.metadata,
-          labels: { ...template.metadata?.labels, [hashKey]: state.hash },
-          annotations: { ...template.metadata?.annotations, ...annotations(plan, state) },
+          labels: { ...template.metadata?.labels, ...hash },
+          annotations: { ...template.metadata?.annotations, ...annotations },
         },
         spec: {
           ...template.spec,
           containers: template.spec.containers.map((container) => ({
             ...container,
-            env: containerEnv(container.env ?? [], plan, state),
+            env: containerEnv(container.env ?? [], plan, state, index),
           })),
         },
       },
@@ -198,12 +206,12 @@ type PodTemplate = {
 };
 
 /** The four variables of spec/behaviour.md §2; a variable that the user defines wins. */
-function containerEnv(env: Env[], plan: DeploymentPlan, state: DeploymentState): Env[] {
+function containerEnv(env: Env[], plan: DeploymentPlan, state: DeploymentState, index: number): Env[] {
   const ours = [
     { name: 'ARMORY_APPLICATION_NAME', value: plan.application },
     { name: 'ARMORY_DEPLOYMENT_ID', value: state.id },
     { name: 'ARMORY_ENVIRONMENT_NAME', value: plan.target },
-    { name: 'ARMORY_REPLICA_SET_NAME', value: newReplicaSetName(state) },
+    { name: 'ARMORY_REPLICA_SET_NAME', value: newReplicaSetName(state, index) },
   ];
   return [...env, ...ours.filter(({ name }) => !env.some((variable) => variable.name === name))];
 }
@@ -212,6 +220,7 @@ function containerEnv(env: Env[], plan: DeploymentPlan, state: DeploymentState):
 function renderCanaryService(
   root: KubernetesObject | undefined,
   state: DeploymentState,
+  hash: string,
   metadata: { annotations: Record<string, string> },
 ): Record<string, unknown> {
   const spec = root?.spec as { ports?: Record<string, unknown>[]; selector?: Record<string, string> } | undefined;
@@ -236,7 +245,7 @@ function renderCanaryService(
         ...(protocol === undefined ? {} : { protocol }),
         ...(appProtocol === undefined ? {} : { appProtocol }),
       })),
-      selector: { ...spec.selector, [hashKey]: state.hash },
+      selector: { ...spec.selector, [hashKey]: hash },
     },
   };
 }
@@ -249,31 +258,39 @@ function manifestOf(plan: DeploymentPlan, state: DeploymentState, slot: Slot): K
 }
 
 /** A manifest with the annotations that say who applied it, without what only the cluster may set. */
-function marked(object: KubernetesObject, state: DeploymentState, plan: DeploymentPlan): KubernetesObject {
+function marked(object: KubernetesObject, annotations: Record<string, string>): KubernetesObject {
   const { uid, resourceVersion, generation, managedFields, creationTimestamp, selfLink, ...written } = object.metadata;
-  return { ...object, metadata: { ...written, annotations: { ...written.annotations, ...annotations(plan, state) } } };
+  return { ...object, metadata: { ...written, annotations: { ...written.annotations, ...annotations } } };
 }
 
-function annotations(plan: DeploymentPlan, state: DeploymentState): Record<string, string> {
+/** The workload that an object belongs to; the first one where it belongs to the target as a whole. */
+function workloadOf({ survey }: DeploymentState, slot: Slot): number {
+  const { part, index } = partOf(slot);
+  if (part === 'object') return 0;
+  return part === 'newReplicaSet' || part === 'oldReplicaSet' ? index : (survey?.pairs[index] ?? 0);
+}
+
+function notesOf(plan: DeploymentPlan, state: DeploymentState, slot: Slot): Record<string, string> {
   return {
     [annotationKeys.application]: plan.application,
     [annotationKeys.deploymentId]: state.id,
     [annotationKeys.environment]: plan.target,
-    [annotationKeys.replicaSetName]: newReplicaSetName(state),
+    [annotationKeys.replicaSetName]: newReplicaSetName(state, workloadOf(state, slot)),
   };
 }
 
 /** What the machine needs to know of an object that the cluster answered. */
-export function factsOf(object: KubernetesObject, route: DeploymentPlan['route']): ObjectFacts {
-  const { uid = '', resourceVersion = '', labels, annotations: notes } = object.metadata;
+export function factsOf(object: KubernetesObject, routes: readonly SmiRoute[]): ObjectFacts {
+  const { uid = '', resourceVersion = '', labels, annotations } = object.metadata;
+  const route = routes.find(({ trafficSplitName }) => trafficSplitName === object.metadata.name);
   const spec = object.spec as { selector?: Record<string, unknown>; replicas?: number } | undefined;
   const pin = spec?.selector?.[hashKey];
   return {
     uid,
     resourceVersion,
     deployment: labels?.[deploymentKey] ?? null,
-    appliedBy: notes?.[annotationKeys.deploymentId] ?? null,
-    ...(object.kind === 'TrafficSplit' ? { weights: splitWeights(object, route) satisfies Weights | null } : {}),
+    appliedBy: annotations?.[annotationKeys.deploymentId] ?? null,
+    ...(object.kind === 'TrafficSplit' ? { weights: route ? splitWeights(object, route) : null } : {}),
     ...(object.kind === 'Service' ? { pin: typeof pin === 'string' ? pin : null } : {}),
     ...(object.kind === 'ReplicaSet' ? { replicas: spec?.replicas ?? 1 } : {}),
   };

@@ -14,7 +14,7 @@ import {
 } from '@cdaas/control-plane/deployments.ts';
 import type { DeploymentStatus } from '@cdaas/pipeline/deployment-state.ts';
 import { errorOf, waitingFor } from '@cdaas/pipeline/narrate.ts';
-import { stepRef } from '@cdaas/pipeline/plan.ts';
+import { stepRefs } from '@cdaas/pipeline/plan.ts';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { errorAnswers, moment } from '../answers.ts';
 import { callerOf } from '../plugins/auth.ts';
@@ -102,8 +102,13 @@ function viewOf({ id, pipelineId, state, waitsFor, objects, startedAt, completed
       canary: {
         step: stepsDone(state),
         totalSteps: state.steps.length,
-        setWeight: shareOf(state),
-        steps: state.steps.map((_, index) => stepView(state, index)),
+        setWeight: leastOf(state.routes.map((_, index) => shareOf(state, index))),
+        traffic: outline.routes.map(({ rootServiceName }, index) => ({
+          service: rootServiceName,
+          deploymentKey: outline.workloads[state.survey?.pairs[index] ?? -1]?.name ?? null,
+          setWeight: shareOf(state, index),
+        })),
+        steps: state.steps.flatMap((_, index) => stepViews(state, index)),
       },
       deployedObjects: objects.map(({ apiVersion, kind, namespace, name }) => ({
         apiVersion,
@@ -120,9 +125,15 @@ function dependencyWords(targets: string[]): string {
   return `${targets.length === 1 ? 'target' : 'the targets'} ${names} to succeed`;
 }
 
-/** Percent of traffic that the new version has; null where none was shifted. */
-function shareOf({ status, confirmed, weights }: DeploymentRead['state']): number | null {
-  return status === 'SUCCEEDED' ? 100 : (confirmed?.canary ?? weights?.canary ?? null);
+/** Percent of a route's traffic that the new version has; null where none was shifted. */
+function shareOf({ status, routes }: DeploymentRead['state'], index: number): number | null {
+  const route = routes[index];
+  return status === 'SUCCEEDED' ? 100 : (route?.confirmed?.canary ?? route?.weights?.canary ?? null);
+}
+
+function leastOf(shares: (number | null)[]): number | null {
+  const known = shares.filter((share) => share !== null);
+  return known.length === 0 ? null : Math.min(...known);
 }
 
 export function stepsDone(state: DeploymentRead['state']): number {
@@ -134,33 +145,40 @@ export type TimedPause = { ref: string; status: StepStatus; duration: number; un
 
 /** The timed pauses that a deployment is in. */
 export function pausesOf(state: DeploymentRead['state']): TimedPause[] {
-  return state.steps.flatMap((_, index) => {
-    const { ref, status, pause } = stepView(state, index);
+  const views = state.steps.flatMap((_, index) => stepViews(state, index));
+  return views.flatMap(({ ref, status, pause }) => {
     if (status !== 'PAUSED' || pause?.duration === undefined || pause.unit === undefined) return [];
     return [{ ref, status, duration: pause.duration, unit: pause.unit }];
   });
 }
 
-function stepView(state: DeploymentRead['state'], index: number): CanaryStep {
+/** A step that shifts traffic has one view for each Deployment; the step after it depends on all of them. */
+function stepViews(state: DeploymentRead['state'], index: number): CanaryStep[] {
   const step = state.outline.steps[index];
   const progress = state.steps[index];
   if (step === undefined || progress === undefined) throw new Error(`deployment ${state.id} has no step ${index}`);
-  const before = index === 0 ? [] : [stepRef(state.outline, index - 1)];
+  const refs = stepRefs(state.outline, index);
   const common = {
-    ref: stepRef(state.outline, index),
     status: progress.status,
-    dependsOn: before,
+    dependsOn: index === 0 ? [] : stepRefs(state.outline, index - 1),
     error: progress.status === 'FAILED' ? errorOf(state) : null,
     startedAtIso8601: moment(progress.startedAt),
     completedAtIso8601: moment(progress.completedAt),
   };
   if (step.kind === 'setWeight') {
-    return { ...common, type: 'setWeight', deploymentKey: state.outline.workload.name, setWeight: step.weight };
+    const { workloads } = state.outline;
+    return refs.map((ref, workload) => ({
+      ref,
+      ...common,
+      type: 'setWeight',
+      deploymentKey: workloads[workload]?.name ?? null,
+      setWeight: step.weight,
+    }));
   }
   const approved = progress.approvedBy === undefined ? {} : { approvedBy: progress.approvedBy };
   const pause =
     'untilApproved' in step
       ? { untilApproved: true, approvalExpirationSeconds: step.approvalExpirationSeconds, ...approved }
       : { duration: step.duration, unit: step.unit };
-  return { ...common, type: 'pause', deploymentKey: null, pause };
+  return refs.map((ref) => ({ ref, ...common, type: 'pause', deploymentKey: null, pause }));
 }

@@ -30,7 +30,7 @@ import { pipelineOfLocation, redeploySource } from '@cdaas/control-plane/redeplo
 import { type Checked, checkStart, startPipeline } from '@cdaas/control-plane/start.ts';
 import type { FileText } from '@cdaas/pipeline/file/parse.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
-import { stepRef } from '@cdaas/pipeline/plan.ts';
+import { stepRefs } from '@cdaas/pipeline/plan.ts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
@@ -224,13 +224,14 @@ function dryRunOf({ resolved, targets }: Checked): DryRunAnswer {
       account: plan.account,
       namespace: plan.namespace,
       dependsOn: [...dependsOn],
-      workload: plan.workload.name,
-      replicas: plan.workload.replicas,
-      steps: plan.steps.map((step, index) => ({
-        ref: stepRef(plan, index),
-        type: step.kind,
-        ...(step.kind === 'setWeight' ? { setWeight: step.weight } : {}),
-      })),
+      workloads: plan.workloads.map(({ name, replicas }) => ({ name, replicas })),
+      steps: plan.steps.flatMap((step, index) =>
+        stepRefs(plan, index).map((ref) => ({
+          ref,
+          type: step.kind,
+          ...(step.kind === 'setWeight' ? { setWeight: step.weight } : {}),
+        })),
+      ),
       objects: plan.objects.map(nameOf),
     })),
     warnings: resolved.warnings,

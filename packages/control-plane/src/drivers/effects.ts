@@ -1,12 +1,19 @@
 import { evaluate } from '@cdaas/pipeline/conditions.ts';
-import type { DeploymentEvent, DeploymentState, Effect, Slot, WriteEffect } from '@cdaas/pipeline/deployment-state.ts';
+import {
+  type DeploymentEvent,
+  type DeploymentState,
+  type Effect,
+  partOf,
+  type Slot,
+  type WriteEffect,
+} from '@cdaas/pipeline/deployment-state.ts';
 import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { KubernetesObject, ObjectRef } from '@cdaas/pipeline/kubernetes.ts';
 import { deploymentKey, fieldManager, instanceKey } from '@cdaas/pipeline/marks.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import { blindSurvey, type Surroundings, survey } from '@cdaas/pipeline/preflight.ts';
-import { slotOfObject } from '@cdaas/pipeline/programme.ts';
 import { type ClusterWrite, factsOf, fenceVersion, refOf, renderWrite } from '@cdaas/pipeline/render.ts';
+import { slotOfObject } from '@cdaas/pipeline/slot-of-object.ts';
 import type { KubeClient, ResourceRef } from './kube.ts';
 import { statusMessage, statusReason, toObject } from './kube-answer.ts';
 import type { Answered, Outcome } from './kube-exchange.ts';
@@ -70,10 +77,12 @@ async function performSurvey(performance: Performance): Promise<Performed> {
 
 function originalsOf(plan: DeploymentPlan, state: DeploymentState, seen: Surroundings): Original[] {
   const originals = new Map<Slot, KubernetesObject>();
-  for (const service of seen.services) {
-    if (service.metadata.name === plan.route.rootServiceName) originals.set('root', service);
-    const given = plan.route.canaryServiceGiven && service.metadata.name === plan.route.canaryServiceName;
-    if (given) originals.set('canary', service);
+  for (const [index, route] of plan.routes.entries()) {
+    for (const service of seen.services) {
+      const { name } = service.metadata;
+      if (name === route.rootServiceName) originals.set(`root.${index}`, service);
+      if (route.canaryServiceGiven && name === route.canaryServiceName) originals.set(`canary.${index}`, service);
+    }
   }
   for (const [index, object] of seen.existing.entries()) {
     if (object) originals.set(slotOfObject(state.outline, index), object);
@@ -97,7 +106,7 @@ async function performRead(performance: Performance, effect: Extract<Effect, { k
   const ours = object.metadata.annotations?.[instanceKey] === instance;
   const leftover =
     ours && owner !== undefined && owner !== state.id && (await performance.finalAmong([owner])).has(owner);
-  return { kind: 'event', event: { ...found, object: factsOf(object, plan.route), leftover } };
+  return { kind: 'event', event: { ...found, object: factsOf(object, plan.routes), leftover } };
 }
 
 async function performCheck(performance: Performance, effect: Extract<Effect, { kind: 'check' }>): Promise<Performed> {
@@ -109,10 +118,11 @@ async function performCheck(performance: Performance, effect: Extract<Effect, { 
 
 async function performWrite(performance: Performance, effect: WriteEffect): Promise<Performed> {
   const { client, state, plan } = performance;
-  const created = effect.change.op === 'create' && effect.slot === 'canary';
+  const { part, index } = partOf(effect.slot);
+  const route = effect.change.op === 'create' && part === 'canary' ? plan.routes[index] : undefined;
   let root: KubernetesObject | undefined;
-  if (created && !plan.route.canaryServiceGiven) {
-    const outcome = await client.get(serviceRef(plan.namespace, plan.route.rootServiceName));
+  if (route && !route.canaryServiceGiven) {
+    const outcome = await client.get(serviceRef(plan.namespace, route.rootServiceName));
     root = outcome.kind === 'answered' && outcome.status < 300 ? toObject(outcome.body) : undefined;
     if (!root) return failed(performance, effect.key, outcome);
   }
@@ -127,7 +137,7 @@ async function performWrite(performance: Performance, effect: WriteEffect): Prom
   }
   if (outcome.kind === 'unreachable' || outcome.status >= 300) return failed(performance, effect.key, outcome);
   const object = write.verb === 'delete' ? undefined : toObject(outcome.body);
-  const facts = object ? factsOf(object, plan.route) : null;
+  const facts = object ? factsOf(object, plan.routes) : null;
   return { kind: 'event', event: { type: 'written', at: at(performance), key: effect.key, object: facts } };
 }
 

@@ -23,7 +23,7 @@ export async function readSurroundings(
   plan: DeploymentPlan,
   asked: Asked,
 ): Promise<{ kind: 'read'; surroundings: Surroundings } | { kind: 'forbidden'; rights: string[] } | Outcome> {
-  const { namespace, route, workload } = plan;
+  const { namespace } = plan;
   const served = await client.servedVersions(splitGroup);
   if (served.kind !== 'served') return served;
   const splitApiVersion = chooseSplitApiVersion(served.versions);
@@ -52,13 +52,12 @@ export async function readSurroundings(
         : getObject(client, object),
     ),
   );
-  const deployment = await getObject(client, workload.manifest);
-  for (const [index, found] of [...existing, deployment].entries()) {
+  const deployments = await Promise.all(plan.workloads.map(({ manifest }) => getObject(client, manifest)));
+  for (const [index, found] of [...existing, ...deployments].entries()) {
     const kind = plan.objects[index]?.kind ?? 'Deployment';
     if (isForbidden(found)) return { kind: 'forbidden', rights: [`get ${kind} objects`] };
     if (found.kind !== 'got') return found;
   }
-  if (deployment.kind !== 'got') return deployment;
   const marked = [...services, ...splits]
     .filter(({ metadata }) => metadata.annotations?.[instanceKey] === asked.instance)
     .flatMap(({ metadata }) => metadata.labels?.[deploymentKey] ?? []);
@@ -69,10 +68,10 @@ export async function readSurroundings(
       pods,
       replicaSets,
       splits,
-      serviceProfile: profiles.find((profile) => isProfileOf(profile, namespace, route.rootServiceName)),
-      deployment: deployment.object,
+      serviceProfiles: profiles,
+      deployments: deployments.map(objectOf),
       autoscalers: [...hpas, ...scaledObjects],
-      existing: existing.map((got) => (got.kind === 'got' ? got.object : undefined)),
+      existing: existing.map(objectOf),
       splitApiVersion,
       meshConfirmation: asked.meshConfirmation,
       instance: asked.instance,
@@ -168,4 +167,8 @@ type Got = { kind: 'got'; object: KubernetesObject | undefined };
 
 function got(object: KubernetesObject | undefined): Got {
   return { kind: 'got', object };
+}
+
+function objectOf(answer: Got | Outcome): KubernetesObject | undefined {
+  return answer.kind === 'got' ? answer.object : undefined;
 }

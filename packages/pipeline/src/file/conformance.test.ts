@@ -306,5 +306,5 @@ test('a file with three documents of which one is empty gives two objects', () =
     result.plans[0]?.objects.map(({ kind }) => kind),
     ['Service'],
   );
-  assert.equal(result.plans[0]?.workload.name, 'web');
+  assert.equal(result.plans[0]?.workloads[0]?.name, 'web');
 });

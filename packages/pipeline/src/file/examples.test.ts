@@ -29,7 +29,10 @@ test('the examples are versions of one application in one place, so that one can
       [pipeline.application, plan.target, plan.account, plan.namespace],
       ['shop', 'demo', 'sandbox', 'shop'],
     );
-    assert.deepEqual([plan.workload.name, plan.workload.replicas, plan.route.rootServiceName], ['web', 3, 'web']);
+    assert.deepEqual(
+      [plan.workloads[0]?.name, plan.workloads[0]?.replicas, plan.routes[0]?.rootServiceName],
+      ['web', 3, 'web'],
+    );
     assert.deepEqual(
       plan.objects.map(({ kind }) => kind),
       ['Namespace', 'Service'],

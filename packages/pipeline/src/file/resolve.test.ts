@@ -41,7 +41,7 @@ test('a plan holds what the file says, defaults filled in', () => {
     { kind: 'pause', untilApproved: true, approvalExpirationSeconds: null },
     { kind: 'pause', untilApproved: true, approvalExpirationSeconds: 180 },
   ]);
-  assert.deepEqual(plan?.route, {
+  assert.deepEqual(plan?.routes[0], {
     rootServiceName: 'web',
     canaryServiceName: 'web-canary',
     canaryServiceGiven: false,
@@ -53,7 +53,7 @@ test('a plan holds what the file says, defaults filled in', () => {
     ['shop', 'qa', 'east', 'shop-qa', 1800, 5],
   );
   assert.deepEqual(
-    [plan?.workload.name, plan?.workload.replicas, plan?.workload.manifest.metadata.namespace],
+    [plan?.workloads[0]?.name, plan?.workloads[0]?.replicas, plan?.workloads[0]?.manifest.metadata.namespace],
     ['web', 3, 'shop-qa'],
   );
 });
@@ -66,7 +66,7 @@ test('the names of an smi entry are taken as given', () => {
       ],
     }),
   );
-  assert.deepEqual(plans[0]?.route, {
+  assert.deepEqual(plans[0]?.routes[0], {
     rootServiceName: 'front',
     canaryServiceName: 'next',
     canaryServiceGiven: true,
@@ -81,7 +81,7 @@ test('replicas default to one, and the timeout of the file counts in seconds', (
       files: { 'k8s/app.yaml': [webManifests.replace('  replicas: 3\n', '')] },
     }),
   );
-  assert.equal(plans[0]?.workload.replicas, 1);
+  assert.equal(plans[0]?.workloads[0]?.replicas, 1);
   assert.equal(plans[0]?.readyTimeoutSeconds, 120);
 });
 

@@ -1,4 +1,5 @@
-import type { DeploymentPlan, SmiRoute, StrategyStep } from '../plan.ts';
+import type { KubernetesObject } from '../kubernetes.ts';
+import type { DeploymentPlan, SmiRoute, StrategyStep, Workload } from '../plan.ts';
 import { toSeconds } from './durations.ts';
 import { didYouMean } from './hints.ts';
 import { readManifests } from './manifests.ts';
@@ -128,43 +129,55 @@ function planTarget(
   { account, drainSeconds }: ResolveOptions,
 ): DeploymentPlan {
   const target = file.targets[name];
-  const deployment = objects?.deployments[0]?.object;
-  const entry = trafficOf(root, name).find(({ kind }) => kind === 'smi');
-  const names = entry === undefined ? undefined : smiNames(entry.view);
+  const workloads = objects?.deployments.map(({ object }) => planWorkload(object)).sort(byName) ?? [];
+  const routes = trafficOf(root, name)
+    .flatMap(({ kind, view }) => (kind === 'smi' ? (planRoute(view) ?? []) : []))
+    .sort((a, b) => (a.rootServiceName < b.rootServiceName ? -1 : 1));
+  const [first] = workloads;
   const steps = file.strategies?.[target?.strategy ?? '']?.canary?.steps;
   if (
     target === undefined ||
     objects === undefined ||
-    deployment === undefined ||
-    names === undefined ||
+    first === undefined ||
+    routes.length === 0 ||
     steps === undefined
   ) {
     throw new Error(`target '${name}' passed validation without all that its plan needs`);
   }
-  const route: SmiRoute = {
-    rootServiceName: names.root,
-    canaryServiceName: names.canary,
-    canaryServiceGiven: names.canaryGiven,
-    trafficSplitName: names.split,
-  };
-  const replicas = at({ value: deployment, path: [] }, 'spec', 'replicas').value;
   return {
     application: file.application,
     target: name,
     account: account ?? target.account ?? '',
-    namespace: deployment.metadata.namespace ?? 'default',
-    workload: {
-      name: deployment.metadata.name,
-      replicas: typeof replicas === 'number' ? replicas : 1,
-      manifest: deployment,
-    },
-    route,
+    namespace: first.manifest.metadata.namespace ?? 'default',
+    workloads,
+    routes,
     objects: objects.others.map(({ object }) => object),
     steps: steps.map(planStep),
     readyTimeoutSeconds:
       file.deploymentConfig?.timeout === undefined ? defaultTimeoutSeconds : toSeconds(file.deploymentConfig.timeout),
     drainSeconds,
   };
+}
+
+function planWorkload(manifest: KubernetesObject): Workload {
+  const { value } = at({ value: manifest, path: [] }, 'spec', 'replicas');
+  return { name: manifest.metadata.name, replicas: typeof value === 'number' ? value : 1, manifest };
+}
+
+function byName(a: Workload, b: Workload): number {
+  return a.name < b.name ? -1 : 1;
+}
+
+function planRoute(entry: View): SmiRoute | undefined {
+  const names = smiNames(entry);
+  return (
+    names && {
+      rootServiceName: names.root,
+      canaryServiceName: names.canary,
+      canaryServiceGiven: names.canaryGiven,
+      trafficSplitName: names.split,
+    }
+  );
 }
 
 type FileStep = NonNullable<NonNullable<DeploymentFile['strategies']>[string]['canary']>['steps'][number];

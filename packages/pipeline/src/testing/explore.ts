@@ -1,4 +1,4 @@
-import { activeConditions, evaluate } from '../conditions.ts';
+import { activeConditions, evaluate, isGuard } from '../conditions.ts';
 import { canRollBack } from '../deployment-machine.ts';
 import { isFinal } from '../deployment-state.ts';
 import { currentInstruction } from '../moves.ts';
@@ -77,7 +77,7 @@ function actionsOf({ world, left }: Node, { calls, others }: Disturbances): { ac
   if (state.startedAt === null) return [{ action: { do: 'start' }, left }];
   if (world.news.length > 0) return [{ action: { do: 'tell' }, left }];
   const tellable = activeConditions(state).some((condition) => {
-    if (condition.key === 'guard.old') return false;
+    if (isGuard(condition.key, 'old')) return false;
     const known = state.observed[condition.key]?.holds ?? false;
     return evaluate(condition, viewOf(world.cluster)).holds !== known;
   });
@@ -141,7 +141,8 @@ function stuck(nodes: Node[], into: number[][]): string[] | null {
  * back), or a split of somebody's own leads traffic to the canary Service.
  */
 function isAnEnd({ state, cluster }: World): boolean {
-  const unpinned = state.observed['guard.pin']?.holds === true && canRollBack(state);
+  const seen = Object.entries(state.observed).some(([key, { holds }]) => holds && isGuard(key, 'pin'));
+  const unpinned = seen && canRollBack(state);
   const foreign = list(cluster, 'TrafficSplit').some(({ metadata }) => metadata.annotations?.owner === 'somebody');
   return isFinal(state.status) || unpinned || foreign;
 }
@@ -163,7 +164,7 @@ function canonical({ world, left }: Node): string {
   const value = [rest, startedAt !== null, stepWords, calling, late, news, disturbed, lateCreates, left];
   const machine = JSON.stringify(value, (key, entry) => {
     // guard.old is told to people and decides nothing.
-    if (key === 'cdaas/fence' || key === 'detail' || key === 'guard.old') return null;
+    if (key === 'cdaas/fence' || key === 'detail' || isGuard(key, 'old')) return null;
     if (key === 'completedAt') return entry === null;
     if (typeof entry !== 'string') return entry;
     if (/^(rv|uid)-/.test(entry)) return rename(entry);

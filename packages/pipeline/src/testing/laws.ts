@@ -1,13 +1,13 @@
 import { activeConditions, evaluate, isReady } from '../conditions.ts';
 import { canRollBack, decideDeployment } from '../deployment-machine.ts';
-import { type DeploymentState, isFinal, isSetWeight } from '../deployment-state.ts';
+import { type DeploymentState, isFinal, isSetWeight, partOf } from '../deployment-state.ts';
+import { entryAt } from '../entry-at.ts';
 import { deploymentKey, fenceKey, hashKey, instanceKey } from '../marks.ts';
 import { currentInstruction } from '../moves.ts';
 import { splitWeights } from '../traffic/smi.ts';
 import { formOf, get, list, viewOf } from './model-cluster.ts';
 import { readyBehind, trafficOf, weightsInForce } from './model-controllers.ts';
-import { newHash, oldHash } from './samples.ts';
-import type { Action, Happened, Setup, World } from './world.ts';
+import type { Action, Happened, Setup, SetupPair, World } from './world.ts';
 
 /** The laws of design.md that one deployment can break, each as a check of what an action did. */
 
@@ -46,19 +46,19 @@ type Check = (law: Law, holds: boolean, message: () => string) => void;
 
 const tiny = 1e-9;
 
-function shares(setup: Setup, { cluster }: World) {
-  return trafficOf(cluster, { canary: setup.plan.route.canaryServiceName, hash: newHash, mesh: setup.mesh });
-}
-
 function checkTraffic(setup: Setup, before: World, after: World, check: Check): void {
-  if (setup.first || after.disturbed) return;
-  const was = shares(setup, before);
-  const is = shares(setup, after);
-  for (const client of ['mesh', 'plain'] as const) {
-    check('no black hole', is[client].lost < tiny, () => `${client} traffic is lost: ${JSON.stringify(is[client])}`);
-    const falls = is[client].new < was[client].new - tiny;
-    const may = after.state.rollBack !== null || isLowering(before.state) || isLowering(after.state);
-    check('monotone', !falls || may, () => `${client} share fell from ${was[client].new} to ${is[client].new}`);
+  if (after.disturbed) return;
+  for (const pair of setup.pairs) {
+    if (pair.first) continue;
+    const was = trafficOf(before.cluster, pair, setup.mesh);
+    const is = trafficOf(after.cluster, pair, setup.mesh);
+    for (const client of ['mesh', 'plain'] as const) {
+      const name = `${client} traffic to ${pair.route.rootServiceName}`;
+      check('no black hole', is[client].lost < tiny, () => `${name} is lost: ${JSON.stringify(is[client])}`);
+      const falls = is[client].new < was[client].new - tiny;
+      const may = after.state.rollBack !== null || isLowering(before.state) || isLowering(after.state);
+      check('monotone', !falls || may, () => `${name}: share fell from ${was[client].new} to ${is[client].new}`);
+    }
   }
 }
 
@@ -77,31 +77,35 @@ function checkRaise(setup: Setup, before: World, after: World, check: Check): vo
   if (effect === null || effect.key === before.state.effect?.key || effect.kind !== 'write') return;
   if (after.state.track === 'rollBack' || !isTold(before)) return;
   const { change } = effect;
-  const raised = change.op === 'weights' && change.weights.canary > (after.state.weights?.canary ?? 0);
-  const turned = change.op === 'pin' && effect.slot === 'root' && change.hash === newHash;
-  if (!raised && !(turned && canRollBack(before.state))) return;
-  const { route, workload } = setup.plan;
-  const ready = readyBehind(after.cluster, route.canaryServiceName, newHash);
-  check('no black hole', ready >= workload.replicas, () => `${effect.key} is sent with ${ready} new pods ready`);
-  const root = get(after.cluster, 'Service', route.rootServiceName);
-  const pin = (root?.spec as { selector?: Record<string, string> } | undefined)?.selector?.[hashKey];
-  check('no black hole', pin === oldHash, () => `${effect.key} is sent while root is pinned to ${pin}`);
+  const { index } = partOf(effect.slot);
+  const raised = change.op === 'weights' && change.weights.canary > (after.state.routes[index]?.weights?.canary ?? 0);
+  const turned = /^F2\.pin\./.test(effect.key) && canRollBack(before.state);
+  if (!raised && !turned) return;
+  // Pairs go in lock step: what one lacks keeps all of them from more traffic.
+  for (const { route, replicas, newHash, oldHash } of setup.pairs.filter(({ first }) => !first)) {
+    const ready = readyBehind(after.cluster, route.canaryServiceName, newHash);
+    check('no black hole', ready >= replicas, () => `${effect.key} is sent with ${ready} new pods ready`);
+    const root = get(after.cluster, 'Service', route.rootServiceName);
+    const pin = (root?.spec as { selector?: Record<string, string> } | undefined)?.selector?.[hashKey];
+    check('no black hole', pin === oldHash, () => `${effect.key} is sent while root is pinned to ${pin}`);
+  }
 }
 
 /** Traffic is given back to the old version only while that can take it: as at the start, or as well as the new one. */
 function checkReturn(setup: Setup, before: World, after: World, check: Check): void {
-  const { effect, survey } = after.state;
+  const { effect } = after.state;
   if (effect === null || effect.key === before.state.effect?.key || effect.kind !== 'write') return;
   // One that is sent again after a conflict was decided when it was sent first.
-  if (!/^(R1|S7\.\d+)\.weight#/.test(effect.key) || before.state.at === after.state.at || !isTold(before)) return;
+  if (!/^(R1|S7\.\d+)\.weight\./.test(effect.key) || before.state.at === after.state.at || !isTold(before)) return;
   // Nor is putting back what somebody else just raised.
-  if (before.state.at === after.state.at.replace('.weight', '.mesh')) return;
+  if (before.state.at.replace('.mesh.', '.weight.') === after.state.at) return;
   const { change } = effect;
-  if (change.op !== 'weights' || change.weights.canary >= (after.state.weights?.canary ?? 0)) return;
-  const { route } = setup.plan;
+  const { index } = partOf(effect.slot);
+  if (change.op !== 'weights' || change.weights.canary >= (after.state.routes[index]?.weights?.canary ?? 0)) return;
+  const { route, workload, oldHash, newHash } = entryAt(setup.pairs, index);
   const old = readyBehind(after.cluster, route.rootServiceName, oldHash);
   const fresh = readyBehind(after.cluster, route.canaryServiceName, newHash);
-  const enough = old >= (survey?.old?.ready ?? 0) || old >= fresh;
+  const enough = old >= (after.state.survey?.workloads[workload]?.old?.ready ?? 0) || old >= fresh;
   check('no black hole', enough, () => `${effect.key} is sent with ${old} old and ${fresh} new pods ready`);
 }
 
@@ -109,15 +113,18 @@ function checkReturn(setup: Setup, before: World, after: World, check: Check): v
 function checkTurn(setup: Setup, before: World, after: World, check: Check): void {
   const { effect, undo } = after.state;
   if (effect === null || effect.key === before.state.effect?.key || effect.kind !== 'write') return;
-  const turns = /^F2\.pin#/.test(effect.key);
-  const deletes = /^(F4|R2)\.delete#/.test(effect.key);
-  if ((!turns && !deletes) || after.disturbed || after.state.diverted) return;
-  const weights = weightsInForce(after.cluster, setup.plan.route.canaryServiceName, setup.mesh);
-  const words = () => `${effect.key} is sent at ${JSON.stringify(weights)}`;
-  if (turns) check('confirmed', weights?.canary === 100, words);
-  else check('no black hole', weights === null || weights.canary === 0, words);
+  const turns = /^F2\.pin\./.test(effect.key);
+  const deletes = /^(F4|R2)\.delete\./.test(effect.key);
+  if ((!turns && !deletes) || after.disturbed || after.state.routes.some(({ diverted }) => diverted)) return;
+  for (const { route } of setup.pairs.filter(({ first }) => !first)) {
+    const weights = weightsInForce(after.cluster, route, setup.mesh);
+    const words = () => `${effect.key} is sent at ${JSON.stringify(weights)} of ${route.rootServiceName}`;
+    if (turns) check('confirmed', weights?.canary === 100, words);
+    else check('no black hole', weights === null || weights.canary === 0, words);
+  }
   const drained = after.clock - after.shiftedAt >= setup.plan.drainSeconds * 1000;
-  check('no black hole', drained || undo?.shifted === false, () => `${effect.key} is sent before connections drained`);
+  const shifted = undo?.routes.some((route) => route.shifted) ?? true;
+  check('no black hole', drained || !shifted, () => `${effect.key} is sent before connections drained`);
 }
 
 /** Whether the run knows what the watches of its cluster could tell. */
@@ -136,26 +143,30 @@ function checkConfirmed(setup: Setup, before: World, after: World, check: Check)
     const turned =
       after.state.steps[index]?.status === 'SUCCEEDED' && before.state.steps[index]?.status !== 'SUCCEEDED';
     if (!turned) continue;
-    const split = get(after.cluster, 'TrafficSplit', setup.plan.route.trafficSplitName);
-    const stored = split ? splitWeights(split, setup.plan.route) : null;
-    const taken = weightsInForce(after.cluster, setup.plan.route.canaryServiceName, setup.mesh);
-    check('confirmed', stored?.canary === step.weight, () => `step ${index + 1}: stored is ${JSON.stringify(stored)}`);
-    check('confirmed', taken?.canary === step.weight, () => `step ${index + 1}: the mesh has ${JSON.stringify(taken)}`);
+    for (const { route } of setup.pairs.filter(({ first }) => !first)) {
+      const split = get(after.cluster, 'TrafficSplit', route.trafficSplitName);
+      const stored = split ? splitWeights(split, route) : null;
+      const taken = weightsInForce(after.cluster, route, setup.mesh);
+      const words = `step ${index + 1} of ${route.rootServiceName}`;
+      check('confirmed', stored?.canary === step.weight, () => `${words}: stored is ${JSON.stringify(stored)}`);
+      check('confirmed', taken?.canary === step.weight, () => `${words}: the mesh has ${JSON.stringify(taken)}`);
+    }
   }
 }
 
 function checkWrite(setup: Setup, before: World, happened: Happened, check: Check): void {
   if (!happened.write) return;
   const { effect, request, stored } = happened.write;
-  const { route, workload, objects } = setup.plan;
   const { name, kind } = request.ref;
   const may = [
-    `Service/${route.rootServiceName}`,
-    `Service/${route.canaryServiceName}`,
-    `TrafficSplit/${route.trafficSplitName}`,
-    `ReplicaSet/${workload.name}-${newHash}`,
-    `ReplicaSet/${workload.name}-${oldHash}`,
-    ...objects.map((object) => `${object.kind}/${object.metadata.name}`),
+    ...setup.pairs.flatMap(({ route, deployment, newHash, oldHash }) => [
+      `Service/${route.rootServiceName}`,
+      `Service/${route.canaryServiceName}`,
+      `TrafficSplit/${route.trafficSplitName}`,
+      `ReplicaSet/${deployment}-${newHash}`,
+      `ReplicaSet/${deployment}-${oldHash}`,
+    ]),
+    ...setup.plan.objects.map((object) => `${object.kind}/${object.metadata.name}`),
   ];
   check('only ours', may.includes(`${kind}/${name}`), () => `${effect.key} writes ${kind} ${name}`);
   if (request.verb === 'create') {
@@ -215,66 +226,67 @@ function checkDeciding(before: World, after: World, happened: Happened, check: C
 
 function checkEnd(setup: Setup, world: World, check: Check): void {
   const { state, cluster } = world;
-  const { route, workload, objects } = setup.plan;
-  const root = get(cluster, 'Service', route.rootServiceName);
+  const isFree = (kind: string) => world.lateCreates.includes(kind);
+  const splits = list(cluster, 'TrafficSplit').filter(({ metadata }) => metadata.annotations?.[instanceKey]);
+  check('roll back', splits.length === 0 || isFree('TrafficSplit'), () => 'a TrafficSplit is still there');
+  for (const pair of setup.pairs) checkEndOfRoute(setup, pair, world, check);
+  if (state.status === 'SUCCEEDED') {
+    check(
+      'roll back',
+      state.steps.every(({ status }) => setup.pairs.every(({ first }) => first) || status === 'SUCCEEDED'),
+      () => 'a step is open',
+    );
+    return;
+  }
+  const canaries = setup.pairs.map(({ route }) => `Service/${route.canaryServiceName}`);
+  for (const [key, form] of Object.entries(setup.before)) {
+    const [kind = '', name = ''] = key.split('/');
+    if (canaries.includes(key)) continue;
+    const is = formOf(get(cluster, kind, name));
+    if (state.leftInCluster.some((line) => line.startsWith(`${kind} ${name} was not restored`))) continue;
+    check('roll back', is === form, () => `${key} is ${is}, was ${form}`);
+  }
+  for (const { kind, metadata } of setup.plan.objects) {
+    if (`${kind}/${metadata.name}` in setup.before || !get(cluster, kind, metadata.name) || isFree(kind)) continue;
+    const told = state.leftInCluster.some((line) => line.includes(metadata.name));
+    check('roll back', told, () => `${kind} ${metadata.name} stays and nobody is told`);
+  }
+}
+
+function checkEndOfRoute(setup: Setup, pair: SetupPair, world: World, check: Check): void {
+  const { state, cluster } = world;
+  const { route, deployment, replicas, newHash, oldHash } = pair;
+  const { rootServiceName, canaryServiceName, canaryServiceGiven } = route;
+  const isFree = (kind: string) => world.lateCreates.includes(kind);
+  const root = get(cluster, 'Service', rootServiceName);
   const selector = (root?.spec as { selector?: Record<string, string> } | undefined)?.selector ?? {};
-  check('roll back', !(hashKey in selector), () => `root still selects by ${hashKey}`);
+  check('roll back', !(hashKey in selector), () => `${rootServiceName} still selects by ${hashKey}`);
   const marks = [root?.metadata.labels?.[deploymentKey], root?.metadata.annotations?.[fenceKey]];
   check(
     'roll back',
     marks.every((mark) => mark === undefined),
-    () => 'root still carries our marks',
+    () => `${rootServiceName} still carries our marks`,
   );
-  const isFree = (kind: string) => world.lateCreates.includes(kind);
-  const splits = list(cluster, 'TrafficSplit').filter(({ metadata }) => metadata.annotations?.[instanceKey]);
-  check('roll back', splits.length === 0 || isFree('TrafficSplit'), () => 'the TrafficSplit is still there');
-  const { canaryServiceName, canaryServiceGiven } = route;
   const canary = get(cluster, 'Service', canaryServiceName);
   if (canaryServiceGiven) {
     const key = `Service/${canaryServiceName}`;
     check('roll back', formOf(canary) === setup.before[key], () => `${key} is ${formOf(canary)}`);
   } else {
     const told = state.leftInCluster.some((line) => line.includes(canaryServiceName));
-    check('roll back', !canary || told || isFree('Service'), () => 'the canary Service is still there');
+    check('roll back', !canary || told || isFree('Service'), () => `${canaryServiceName} is still there`);
   }
-  const newSet = get(cluster, 'ReplicaSet', `${workload.name}-${newHash}`);
-  const oldSet = get(cluster, 'ReplicaSet', `${workload.name}-${oldHash}`);
-  const replicasOf = (set: typeof newSet) => (set?.spec as { replicas?: number } | undefined)?.replicas;
-  if (state.status === 'SUCCEEDED') {
-    const ready = list(cluster, 'Pod').filter(
-      (pod) => pod.metadata.labels?.[hashKey] === newHash && isReady(pod),
-    ).length;
-    check('roll back', world.disturbed || ready === workload.replicas, () => `${ready} new pods are ready`);
-    check('roll back', !oldSet, () => 'the previous version is still there');
-    check(
-      'roll back',
-      replicasOf(newSet) === workload.replicas,
-      () => `the new version has ${replicasOf(newSet)} pods`,
-    );
-    check(
-      'roll back',
-      state.steps.every(({ status }) => setup.first || status === 'SUCCEEDED'),
-      () => 'a step is open',
-    );
+  const newSet = get(cluster, 'ReplicaSet', `${deployment}-${newHash}`);
+  const oldSet = get(cluster, 'ReplicaSet', `${deployment}-${oldHash}`);
+  const wanted = (newSet?.spec as { replicas?: number } | undefined)?.replicas;
+  if (state.status !== 'SUCCEEDED') {
+    const gone = !newSet || (isFree('ReplicaSet') && wanted === 0);
+    check('roll back', gone, () => `the new version of ${deployment} is still there`);
     return;
   }
-  check(
-    'roll back',
-    !newSet || (isFree('ReplicaSet') && replicasOf(newSet) === 0),
-    () => 'the new version is still there',
-  );
-  for (const [key, form] of Object.entries(setup.before)) {
-    const [kind = '', name = ''] = key.split('/');
-    if (key === `Service/${canaryServiceName}`) continue;
-    const is = formOf(get(cluster, kind, name));
-    if (state.leftInCluster.some((line) => line.startsWith(`${kind} ${name} was not restored`))) continue;
-    check('roll back', is === form, () => `${key} is ${is}, was ${form}`);
-  }
-  for (const { kind, metadata } of objects) {
-    if (`${kind}/${metadata.name}` in setup.before || !get(cluster, kind, metadata.name) || isFree(kind)) continue;
-    const told = state.leftInCluster.some((line) => line.includes(metadata.name));
-    check('roll back', told, () => `${kind} ${metadata.name} stays and nobody is told`);
-  }
+  const ready = list(cluster, 'Pod').filter((pod) => pod.metadata.labels?.[hashKey] === newHash && isReady(pod)).length;
+  check('roll back', world.disturbed || ready === replicas, () => `${ready} new pods of ${deployment} are ready`);
+  check('roll back', !oldSet, () => `the previous version of ${deployment} is still there`);
+  check('roll back', wanted === replicas, () => `the new version of ${deployment} has ${wanted} pods`);
 }
 
 /** Deciding again from the stored form of the state must come to the same. */

@@ -2,9 +2,9 @@ import { isReady } from '../conditions.ts';
 import type { Weights } from '../deployment-state.ts';
 import type { KubernetesObject } from '../kubernetes.ts';
 import { hashKey } from '../marks.ts';
+import type { SmiRoute } from '../plan.ts';
 import { meshWeights, splitWeights } from '../traffic/smi.ts';
 import { get, hashOf, insert, list, type ModelCluster, ownerOf, remove, update } from './model-cluster.ts';
-import { samplePlan } from './samples.ts';
 
 /** What happens in a model cluster beside the run: its controllers, its mesh, failures, and other people's edits. */
 
@@ -41,8 +41,14 @@ function podOf(replicaSet: KubernetesObject, name: string, labels: Record<string
   };
 }
 
-export function setReady(cluster: ModelCluster, hash: string, ready: boolean, count = Number.POSITIVE_INFINITY): void {
-  const pods = list(cluster, 'Pod').filter((pod) => hashOf(pod) === hash && isReady(pod) !== ready);
+/** `hash`: null means the pods of every version. */
+export function setReady(
+  cluster: ModelCluster,
+  hash: string | null,
+  ready: boolean,
+  count = Number.POSITIVE_INFINITY,
+): void {
+  const pods = list(cluster, 'Pod').filter((pod) => (hash ?? hashOf(pod)) === hashOf(pod) && isReady(pod) !== ready);
   for (const pod of pods.slice(0, count)) {
     const conditions = [{ type: 'Ready', status: ready ? 'True' : 'False' }];
     update(cluster, pod, { ...pod, status: { phase: 'Running', conditions } });
@@ -71,43 +77,51 @@ export function publishEndpoints(cluster: ModelCluster): void {
   }
 }
 
-const { route } = samplePlan();
 const authority = (service: string) => `${service}.shop-qa.svc.cluster.local`;
 
-/** Linkerd's SMI adaptor: the split's weights go into root's ServiceProfile, and out of it when the split is gone. */
+/** Linkerd's SMI adaptor: a split's weights go into its root's ServiceProfile, and out of it when the split is gone. */
 export function runAdaptor(cluster: ModelCluster): void {
-  const split = list(cluster, 'TrafficSplit').find(
-    ({ spec }) => (spec as { service: string }).service === route.rootServiceName,
-  );
-  const profile = get(cluster, 'ServiceProfile', authority(route.rootServiceName));
-  if (!split && !profile) return;
-  const backends = (split?.spec as { backends?: { service: string; weight: number }[] } | undefined)?.backends ?? [];
-  const dstOverrides = backends.map(({ service, weight }) => ({ authority: authority(service), weight: `${weight}` }));
-  const metadata = { name: authority(route.rootServiceName) };
-  if (profile) update(cluster, profile, { ...profile, spec: { dstOverrides } });
-  else insert(cluster, { apiVersion: 'linkerd.io/v1alpha2', kind: 'ServiceProfile', metadata, spec: { dstOverrides } });
+  const wanted = new Map(list(cluster, 'ServiceProfile').map(({ metadata }) => [metadata.name, [] as object[]]));
+  for (const { spec } of list(cluster, 'TrafficSplit')) {
+    const { service, backends } = spec as { service: string; backends: { service: string; weight: number }[] };
+    const overrides = backends.map((backend) => ({
+      authority: authority(backend.service),
+      weight: `${backend.weight}`,
+    }));
+    wanted.set(authority(service), overrides);
+  }
+  for (const [name, dstOverrides] of wanted) {
+    const profile = get(cluster, 'ServiceProfile', name);
+    const spec = { dstOverrides };
+    if (profile) update(cluster, profile, { ...profile, spec });
+    else insert(cluster, { apiVersion: 'linkerd.io/v1alpha2', kind: 'ServiceProfile', metadata: { name }, spec });
+  }
 }
 
 /** The weights that meshed traffic follows; null: the root Service's endpoints. */
-export function weightsInForce(cluster: ModelCluster, canary: string, mesh: 'linkerd-smi' | 'stored'): Weights | null {
-  if (mesh === 'linkerd-smi') return meshWeights(get(cluster, 'ServiceProfile', authority('web')), 'web', canary);
-  const split = get(cluster, 'TrafficSplit', 'web');
-  return split ? splitWeights(split, { ...route, canaryServiceName: canary }) : null;
+export function weightsInForce(cluster: ModelCluster, route: SmiRoute, mesh: 'linkerd-smi' | 'stored'): Weights | null {
+  const { rootServiceName, canaryServiceName } = route;
+  if (mesh === 'linkerd-smi') {
+    return meshWeights(get(cluster, 'ServiceProfile', authority(rootServiceName)), rootServiceName, canaryServiceName);
+  }
+  const split = get(cluster, 'TrafficSplit', route.trafficSplitName);
+  return split ? splitWeights(split, route) : null;
 }
 
 /** Shares of traffic, each out of 1. `lost`: sent to a backend without a pod that answers. */
 export type Shares = { new: number; old: number; lost: number };
 
-/** Where traffic to root goes: `mesh` follows the weights, `plain` is a client outside the mesh. */
+/** Where traffic to a root goes: `mesh` follows the weights, `plain` is a client outside the mesh. */
 export function trafficOf(
   cluster: ModelCluster,
-  run: { canary: string; hash: string; mesh: 'linkerd-smi' | 'stored' },
+  run: { route: SmiRoute; newHash: string },
+  mesh: 'linkerd-smi' | 'stored',
 ): { mesh: Shares; plain: Shares } {
-  const plain = behind(cluster, 'web', run.hash);
-  const weights = weightsInForce(cluster, run.canary, run.mesh);
+  const plain = behind(cluster, run.route.rootServiceName, run.newHash);
+  const weights = weightsInForce(cluster, run.route, mesh);
   if (weights === null || weights.stable + weights.canary === 0) return { mesh: plain, plain };
   const total = weights.stable + weights.canary;
-  const canary = behind(cluster, run.canary, run.hash);
+  const canary = behind(cluster, run.route.canaryServiceName, run.newHash);
   const mix = (of: keyof Shares) => (plain[of] * weights.stable + canary[of] * weights.canary) / total;
   return { mesh: { new: mix('new'), old: mix('old'), lost: mix('lost') }, plain };
 }
@@ -140,8 +154,8 @@ function behind(cluster: ModelCluster, service: string, hash: string): Shares {
 }
 
 /** A forced server-side apply of the user's Service takes the pin out (GitOps tools do this). */
-export function unpinByOthers(cluster: ModelCluster): void {
-  const root = get(cluster, 'Service', 'web');
+export function unpinByOthers(cluster: ModelCluster, service: string): void {
+  const root = get(cluster, 'Service', service);
   if (!root) return;
   const spec = root.spec as { selector: Record<string, string> };
   const { [hashKey]: _, ...selector } = spec.selector;
@@ -149,15 +163,15 @@ export function unpinByOthers(cluster: ModelCluster): void {
 }
 
 /** Somebody deletes the TrafficSplit, and perhaps makes one of his own. */
-export function deleteSplitByOthers(cluster: ModelCluster, again: boolean): void {
-  const split = get(cluster, 'TrafficSplit', 'web');
+export function deleteSplitByOthers(cluster: ModelCluster, name: string, again: boolean): void {
+  const split = get(cluster, 'TrafficSplit', name);
   if (!split) return;
-  remove(cluster, 'TrafficSplit', 'web');
-  if (again) insert(cluster, { ...split, metadata: { name: 'web', annotations: { owner: 'somebody' } } });
+  remove(cluster, 'TrafficSplit', name);
+  if (again) insert(cluster, { ...split, metadata: { name, annotations: { owner: 'somebody' } } });
 }
 
-export function setWeightsByOthers(cluster: ModelCluster, weights: Weights): void {
-  const split = get(cluster, 'TrafficSplit', 'web');
+export function setWeightsByOthers(cluster: ModelCluster, name: string, weights: Weights): void {
+  const split = get(cluster, 'TrafficSplit', name);
   if (!split) return;
   const spec = split.spec as { backends: { service: string }[] };
   const backends = spec.backends.map((backend, index) => ({

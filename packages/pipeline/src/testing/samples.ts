@@ -2,7 +2,7 @@ import type { KubernetesObject } from '../kubernetes.ts';
 import { annotationKeys, deploymentKey, hashKey } from '../marks.ts';
 import type { DeploymentPlan, StrategyStep } from '../plan.ts';
 
-/** Plans and clusters that tests begin with: application shop, Deployment and Service `web` in namespace `shop-qa`. */
+/** Plans and clusters that tests begin with: application shop in namespace `shop-qa`, Deployment and Service `web`. */
 
 export const namespace = 'shop-qa';
 export const newHash = 'newhash001';
@@ -11,25 +11,52 @@ export const newId = 'deployment-2';
 export const oldId = 'deployment-1';
 export const instance = 'instance-1';
 
+/** A root Service and the Deployment that it leads to. `first`: no earlier version of it runs. */
+export type SamplePair = { root: string; deployment: string; first?: boolean };
+
 export type SampleOptions = {
   steps?: StrategyStep[];
   replicas?: number;
-  /** The file names the canary Service. */
+  /** The file names the canary Services. */
   given?: boolean;
-  /** The file holds the root Service and a ConfigMap that exists, and a ConfigMap that does not. */
+  /** The file holds the root Services and a ConfigMap that exists, and a ConfigMap that does not. */
   objects?: boolean;
+  /** In the order of their root Services. */
+  pairs?: SamplePair[];
+  /** No earlier version of anything runs. */
+  first?: boolean;
 };
 
-export function samplePlan({ steps = [], replicas = 2, given = false, objects = false }: SampleOptions = {}) {
-  const canaryServiceName = given ? 'web-next' : 'web-canary';
+const web: SamplePair = { root: 'web', deployment: 'web' };
+
+/** The hash labels of a Deployment's two versions. */
+export function hashesOf(deployment: string): { new: string; old: string } {
+  if (deployment === 'web') return { new: newHash, old: oldHash };
+  return { new: `${deployment}new001`, old: `${deployment}old001` };
+}
+
+/** The Deployments of some pairs, in the order of their names. */
+export function deploymentsOf(pairs: SamplePair[] = [web]): string[] {
+  return [...new Set(pairs.map(({ deployment }) => deployment))].sort();
+}
+
+export function samplePlan(options: SampleOptions = {}) {
+  const { steps = [], replicas = 2, given = false, objects = false, pairs = [web] } = options;
   const plan: DeploymentPlan = {
     application: 'shop',
     target: 'qa',
     account: 'east',
     namespace,
-    workload: { name: 'web', replicas, manifest: deploymentManifest(replicas) },
-    route: { rootServiceName: 'web', canaryServiceName, canaryServiceGiven: given, trafficSplitName: 'web' },
-    objects: objects ? [configMap('settings', 'new'), configMap('extra', 'new'), rootService()] : [],
+    workloads: deploymentsOf(pairs).map((name) => ({ name, replicas, manifest: deploymentManifest(name, replicas) })),
+    routes: pairs.map(({ root }) => ({
+      rootServiceName: root,
+      canaryServiceName: given ? `${root}-next` : `${root}-canary`,
+      canaryServiceGiven: given,
+      trafficSplitName: root,
+    })),
+    objects: objects
+      ? [configMap('settings', 'new'), configMap('extra', 'new'), ...pairs.map((pair) => rootService(pair))]
+      : [],
     steps,
     readyTimeoutSeconds: 1800,
     drainSeconds: 5,
@@ -37,29 +64,29 @@ export function samplePlan({ steps = [], replicas = 2, given = false, objects = 
   return plan;
 }
 
-function deploymentManifest(replicas: number): KubernetesObject {
+function deploymentManifest(name: string, replicas: number): KubernetesObject {
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',
-    metadata: { name: 'web', namespace, labels: { app: 'web' } },
+    metadata: { name, namespace, labels: { app: name } },
     spec: {
       replicas,
-      selector: { matchLabels: { app: 'web' } },
+      selector: { matchLabels: { app: name } },
       template: {
-        metadata: { labels: { app: 'web' } },
-        spec: { containers: [{ name: 'web', image: 'web:2' }] },
+        metadata: { labels: { app: name } },
+        spec: { containers: [{ name, image: `${name}:2` }] },
       },
     },
   };
 }
 
-export function rootService(): KubernetesObject {
+export function rootService({ root, deployment }: SamplePair = web): KubernetesObject {
   return {
     apiVersion: 'v1',
     kind: 'Service',
-    metadata: { name: 'web', namespace },
+    metadata: { name: root, namespace },
     spec: {
-      selector: { app: 'web' },
+      selector: { app: deployment },
       ports: [{ name: 'http', port: 80, targetPort: 8080, protocol: 'TCP' }],
     },
   };
@@ -69,29 +96,34 @@ export function configMap(name: string, value: string): KubernetesObject {
   return { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, namespace }, data: { value } };
 }
 
-/** What stands in the cluster before the run: the previous version behind `web`, and things of others. */
-export function sampleObjects(plan: DeploymentPlan, { first = false } = {}): KubernetesObject[] {
+/** What stands in the cluster before the run: the previous versions behind their roots, and things of others. */
+export function sampleObjects({ pairs = [web], given = false, first = false }: SampleOptions = {}): KubernetesObject[] {
   const bystander: KubernetesObject = {
     ...rootService(),
     metadata: { name: 'bystander', namespace },
     spec: { selector: { app: 'other' }, ports: [{ port: 80 }] },
   };
-  const objects = [rootService(), configMap('settings', 'old'), configMap('bystander', 'untouched'), bystander];
-  if (plan.route.canaryServiceGiven) {
-    objects.push({ ...rootService(), metadata: { name: plan.route.canaryServiceName, namespace } });
-  }
-  return first ? objects : [...objects, oldReplicaSet(2)];
+  const canaries = given ? pairs.map((pair) => ({ ...pair, root: `${pair.root}-next` })) : [];
+  const previous = first ? [] : pairs.filter((pair) => pair.first !== true);
+  return [
+    ...[...pairs, ...canaries].map((pair) => rootService(pair)),
+    configMap('settings', 'old'),
+    configMap('bystander', 'untouched'),
+    bystander,
+    ...deploymentsOf(previous).map((name) => oldReplicaSet(2, name)),
+  ];
 }
 
-export function oldReplicaSet(replicas: number): KubernetesObject {
-  const labels = { app: 'web', [hashKey]: oldHash };
+export function oldReplicaSet(replicas: number, deployment = 'web'): KubernetesObject {
+  const hash = hashesOf(deployment).old;
+  const labels = { app: deployment, [hashKey]: hash };
   return {
     apiVersion: 'apps/v1',
     kind: 'ReplicaSet',
     metadata: {
-      name: `web-${oldHash}`,
+      name: `${deployment}-${hash}`,
       namespace,
-      labels: { [deploymentKey]: oldId, [hashKey]: oldHash },
+      labels: { [deploymentKey]: oldId, [hashKey]: hash },
       annotations: {
         [annotationKeys.application]: 'shop',
         [annotationKeys.environment]: 'qa',
@@ -101,7 +133,7 @@ export function oldReplicaSet(replicas: number): KubernetesObject {
     spec: {
       replicas,
       selector: { matchLabels: labels },
-      template: { metadata: { labels }, spec: { containers: [{ name: 'web', image: 'web:1' }] } },
+      template: { metadata: { labels }, spec: { containers: [{ name: deployment, image: `${deployment}:1` }] } },
     },
   };
 }

@@ -4,13 +4,17 @@ import { deploymentKey, instanceKey } from '../marks.ts';
 import type { DeploymentPlan } from '../plan.ts';
 import { type Surroundings, survey } from '../preflight.ts';
 import { createModelCluster, surroundingsOf } from './model-cluster.ts';
-import { instance, namespace, newHash, newId, oldId, rootService, sampleObjects } from './samples.ts';
+import { hashesOf, instance, namespace, newId, oldId, rootService, sampleObjects } from './samples.ts';
 import { settle } from './world.ts';
 
 /* What a preflight finds, for tests of its rows. */
 
 /** The cluster as a preflight reads it, with the previous version running, changed as a case needs. */
-function seenBy(plan: DeploymentPlan, change: (seen: Surroundings) => void = () => {}, objects = sampleObjects(plan)) {
+function seenBy(
+  plan: DeploymentPlan,
+  change: (seen: Surroundings) => void = () => {},
+  objects = sampleObjects({ given: plan.routes.some(({ canaryServiceGiven }) => canaryServiceGiven) }),
+) {
   const cluster = createModelCluster(objects);
   settle(cluster);
   const finalDeployments = new Set([oldId]);
@@ -24,7 +28,8 @@ function seenBy(plan: DeploymentPlan, change: (seen: Surroundings) => void = () 
 }
 
 export function look(plan: DeploymentPlan, change?: (seen: Surroundings) => void, objects?: KubernetesObject[]) {
-  return survey(plan, { id: newId, hash: newHash, outline: outlineOf(plan) }, seenBy(plan, change, objects));
+  const hashes = plan.workloads.map(({ name }) => hashesOf(name).new);
+  return survey(plan, { id: newId, hashes, outline: outlineOf(plan) }, seenBy(plan, change, objects));
 }
 
 export function rootOf(seen: Surroundings): { spec: Record<string, unknown>; metadata: KubernetesObject['metadata'] } {

@@ -6,15 +6,17 @@ import {
   type Effect,
   initialState,
   isFinal,
+  partOf,
   type Slot,
   type WriteEffect,
 } from '../deployment-state.ts';
+import { entryAt } from '../entry-at.ts';
 import type { KubernetesObject } from '../kubernetes.ts';
 import { deploymentKey, instanceKey } from '../marks.ts';
-import type { DeploymentPlan } from '../plan.ts';
+import type { DeploymentPlan, SmiRoute } from '../plan.ts';
 import { survey } from '../preflight.ts';
-import { slotOfObject } from '../programme.ts';
 import { type ClusterWrite, factsOf, refOf, renderWrite } from '../render.ts';
+import { slotOfObject } from '../slot-of-object.ts';
 import {
   type Answer,
   createModelCluster,
@@ -35,7 +37,7 @@ import {
   unpinByOthers,
   weightsInForce,
 } from './model-controllers.ts';
-import { instance, newHash, newId, oldHash, oldId, type SampleOptions, sampleObjects, samplePlan } from './samples.ts';
+import { hashesOf, instance, newId, oldId, type SampleOptions, sampleObjects, samplePlan } from './samples.ts';
 
 /**
  * One deployment and its cluster, moved by actions: whatever a driver, a network, a cluster or a person may do next.
@@ -44,9 +46,23 @@ import { instance, newHash, newId, oldHash, oldId, type SampleOptions, sampleObj
 export type Setup = {
   plan: DeploymentPlan;
   mesh: 'linkerd-smi' | 'stored';
-  first: boolean;
+  pairs: SetupPair[];
+  /** The cluster's objects before the run. */
+  objects: KubernetesObject[];
   /** The written form of every object before the run, by `<kind>/<name>`. */
   before: Record<string, string | null>;
+};
+
+/** A route with the workload behind it. `first`: no earlier version of that runs. */
+export type SetupPair = {
+  index: number;
+  route: SmiRoute;
+  workload: number;
+  deployment: string;
+  replicas: number;
+  newHash: string;
+  oldHash: string;
+  first: boolean;
 };
 
 export type World = {
@@ -79,8 +95,9 @@ export type Action =
   | { do: 'look' | 'tell' }
   /** An event that was told before is told once more. */
   | { do: 'again'; event: DeploymentEvent }
-  | { do: 'kill'; hash: 'new' | 'old'; count: number }
-  | { do: 'edit'; what: 'unpin' | 'deleteSplit' | 'replaceSplit' | 'weights' };
+  /** `pair`: its index, 0 where it is absent. */
+  | { do: 'kill'; hash: 'new' | 'old'; count: number; pair?: number }
+  | { do: 'edit'; what: 'unpin' | 'deleteSplit' | 'replaceSplit' | 'weights'; pair?: number };
 
 /** What an action did, for the laws. */
 export type Happened = {
@@ -89,21 +106,38 @@ export type Happened = {
   events: DeploymentEvent[];
 };
 
-export function createSetup(options: SampleOptions & { mesh?: Setup['mesh']; first?: boolean }): Setup {
+export function createSetup(options: SampleOptions & { mesh?: Setup['mesh'] }): Setup {
   const plan = samplePlan(options);
   const { mesh = 'linkerd-smi', first = false } = options;
-  const objects = sampleObjects(plan, { first });
+  const objects = sampleObjects(options);
   const before = Object.fromEntries(
     objects.map((object) => [`${object.kind}/${object.metadata.name}`, formOf(object)] as const),
   );
-  return { plan, mesh, first, before };
+  const pairs = plan.routes.map((route, index): SetupPair => {
+    const pair = options.pairs?.[index];
+    const deployment = pair?.deployment ?? 'web';
+    const workload = plan.workloads.findIndex(({ name }) => name === deployment);
+    const hashes = hashesOf(deployment);
+    return {
+      index,
+      route,
+      workload,
+      deployment,
+      replicas: options.replicas ?? 2,
+      newHash: hashes.new,
+      oldHash: hashes.old,
+      first: first || pair?.first === true,
+    };
+  });
+  return { plan, mesh, pairs, objects, before };
 }
 
 export function createWorld(setup: Setup): World {
-  const cluster = createModelCluster(sampleObjects(setup.plan, { first: setup.first }));
+  const cluster = createModelCluster(setup.objects);
   settle(cluster);
+  const hashes = setup.plan.workloads.map(({ name }) => hashesOf(name).new);
   return {
-    state: initialState(newId, newHash, setup.plan),
+    state: initialState(newId, hashes, setup.plan),
     cluster,
     version: 1,
     clock: Date.parse('2026-01-01T00:00:00.000Z'),
@@ -119,7 +153,7 @@ export function createWorld(setup: Setup): World {
 /** Everything in the cluster catches up, pods become ready. */
 export function settle(cluster: ModelCluster): void {
   runReplicaSets(cluster);
-  for (const hash of [newHash, oldHash]) setReady(cluster, hash, true);
+  setReady(cluster, null, true);
   runReplicaSets(cluster);
   publishEndpoints(cluster);
   runAdaptor(cluster);
@@ -193,7 +227,7 @@ export function act(setup: Setup, before: World, action: Action): { world: World
     }
     default: {
       const { revision } = world.cluster;
-      disturb(world, action);
+      disturb(setup, world, action);
       if (world.cluster.revision === revision) return null;
     }
   }
@@ -203,15 +237,15 @@ export function act(setup: Setup, before: World, action: Action): { world: World
 }
 
 function weightsIn(setup: Setup, { cluster }: World): string {
-  return JSON.stringify(weightsInForce(cluster, setup.plan.route.canaryServiceName, setup.mesh));
+  return JSON.stringify(setup.plan.routes.map((route) => weightsInForce(cluster, route, setup.mesh)));
 }
 
-function disturb(world: World, action: Action): void {
+function disturb(setup: Setup, world: World, action: Action): void {
   const { cluster } = world;
   switch (action.do) {
     case 'pods':
       runReplicaSets(cluster);
-      for (const hash of [newHash, oldHash]) setReady(cluster, hash, true);
+      setReady(cluster, null, true);
       return runReplicaSets(cluster);
     case 'endpoints':
       return publishEndpoints(cluster);
@@ -219,15 +253,19 @@ function disturb(world: World, action: Action): void {
       return runAdaptor(cluster);
     case 'settle':
       return settle(cluster);
-    case 'kill':
+    case 'kill': {
       world.disturbed = true;
+      const { newHash, oldHash } = entryAt(setup.pairs, action.pair ?? 0);
       setReady(cluster, action.hash === 'new' ? newHash : oldHash, false, action.count);
       return publishEndpoints(cluster);
-    case 'edit':
+    }
+    case 'edit': {
       world.disturbed = true;
-      if (action.what === 'unpin') return unpinByOthers(cluster);
-      if (action.what === 'weights') return setWeightsByOthers(cluster, { stable: 50, canary: 50 });
-      return deleteSplitByOthers(cluster, action.what === 'replaceSplit');
+      const { rootServiceName, trafficSplitName } = entryAt(setup.plan.routes, action.pair ?? 0);
+      if (action.what === 'unpin') return unpinByOthers(cluster, rootServiceName);
+      if (action.what === 'weights') return setWeightsByOthers(cluster, trafficSplitName, { stable: 50, canary: 50 });
+      return deleteSplitByOthers(cluster, trafficSplitName, action.what === 'replaceSplit');
+    }
   }
 }
 
@@ -284,7 +322,7 @@ function perform(
     state,
     effect,
     mark: { instance, version: world.version },
-    root: get(cluster, 'Service', plan.route.rootServiceName),
+    root: get(cluster, 'Service', plan.routes[partOf(effect.slot).index]?.rootServiceName ?? ''),
     previous: world.saved[effect.slot],
   });
   happened.write = { effect, request, stored: get(cluster, request.ref.kind, request.ref.name) };
@@ -302,7 +340,7 @@ function perform(
 
 function outcome({ plan }: Setup, { status, reason, object }: Answer, key: string, at: string): DeploymentEvent {
   if (status >= 300) return { type: 'refused', at, key, status, reason, message: reason };
-  return { type: 'written', at, key, object: object ? factsOf(object, plan.route) : null };
+  return { type: 'written', at, key, object: object ? factsOf(object, plan.routes) : null };
 }
 
 function surveyed({ plan, mesh }: Setup, world: World, key: string, at: string): DeploymentEvent {
@@ -321,5 +359,5 @@ function found({ plan }: Setup, world: World, slot: Slot, key: string, at: strin
   const object = get(world.cluster, kind, name);
   const ours = object?.metadata.annotations?.[instanceKey] === instance;
   const leftover = ours && object?.metadata.labels?.[deploymentKey] === oldId;
-  return { type: 'found', at, key, object: object ? factsOf(object, plan.route) : null, leftover };
+  return { type: 'found', at, key, object: object ? factsOf(object, plan.routes) : null, leftover };
 }

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { entryAt } from '../entry-at.ts';
 import type { KubernetesObject } from '../kubernetes.ts';
 import { samplePlan } from '../testing/samples.ts';
 import { chooseSplitApiVersion, meshWeights, quantity, splitSpec, splitWeights, wantsStringWeights } from './smi.ts';
 
-const { route } = samplePlan();
+const route = entryAt(samplePlan().routes, 0);
 
 function split(spec: unknown): KubernetesObject {
   return { apiVersion: 'split.smi-spec.io/v1alpha2', kind: 'TrafficSplit', metadata: { name: 'web' }, spec };

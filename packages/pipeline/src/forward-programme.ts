@@ -1,0 +1,245 @@
+import { type Change, type Condition, type DeploymentState, isSetWeight } from './deployment-state.ts';
+import {
+  enoughOld,
+  firstMeshSeconds,
+  type Instruction,
+  meshTakes,
+  removeReplicaSets,
+  removeSplits,
+  setWeights,
+} from './instructions.ts';
+import { byWorkload, type Pair, pairsOf } from './pairs.ts';
+import { slotOfObject } from './slot-of-object.ts';
+
+/** P, P0, S1-S7 and F1-F7 of programme.ts: what is done for each pair is done for all of them before what comes next. */
+export function forwardProgramme(state: DeploymentState): Instruction[] {
+  const pairs = pairsOf(state);
+  const work = pairs.length === 0 ? replace(state) : canary(state, pairs);
+  return [{ id: 'P.survey', kind: 'survey' }, ...applyObjects(state), ...work, { id: 'end', kind: 'end' }];
+}
+
+function applyObjects(state: DeploymentState): Instruction[] {
+  const existing = new Set(state.survey?.existing.map((object) => object.index));
+  return state.outline.objects.map((_, index) => ({
+    id: `P0.object.${index}`,
+    kind: 'write',
+    slot: slotOfObject(state.outline, index),
+    change: existing.has(index) ? { op: 'apply' } : { op: 'create' },
+  }));
+}
+
+/** No earlier version with pods: the new one goes straight to 100 %, and the strategy's steps are skipped. */
+function replace(state: DeploymentState): Instruction[] {
+  return [...createNewReplicaSets(state), ...firstPodsReady(state), ...removeOldReplicaSets(state)];
+}
+
+function canary(state: DeploymentState, pairs: Pair[]): Instruction[] {
+  const { steps } = state.outline;
+  const first = steps.findIndex(isSetWeight);
+  const leading = steps.slice(0, first === -1 ? steps.length : first).map((_, index) => pauseInstruction(index));
+  const start = startInstructions(state, pairs).map((instruction) =>
+    first === -1 ? instruction : { ...instruction, step: first },
+  );
+  const shifting =
+    first === -1 ? [] : steps.slice(first).flatMap((_, offset) => stepInstructions(state, pairs, first + offset));
+  return [...leading, ...start, ...shifting, ...finishInstructions(state, pairs)];
+}
+
+function pauseInstruction(index: number): Instruction {
+  return { id: `step.${index + 1}`, kind: 'pause', step: index };
+}
+
+function startInstructions(state: DeploymentState, pairs: Pair[]): Instruction[] {
+  const { survey, outline } = state;
+  return [
+    { id: 'S1.survey', kind: 'survey' },
+    ...(survey?.leftovers ?? []).map(
+      ({ slot }): Instruction => ({ id: `S1.remove.${slot}`, kind: 'write', slot, change: { op: 'delete' } }),
+    ),
+    ...pinRoots(pairs, 'S2', ({ old }) => old.hash),
+    ...pairs.map((pair) =>
+      podsBehind(state, pair, 'S2.wait', {
+        service: pair.route.rootServiceName,
+        hash: pair.old.hash,
+        ready: null,
+        limitSeconds: outline.readyTimeoutSeconds,
+        follows: [`S2.pin.${pair.index}`],
+      }),
+    ),
+    ...pairs.map(
+      ({ index, route, hash }): Instruction => ({
+        id: `S3.canary.${index}`,
+        kind: 'write',
+        slot: `canary.${index}`,
+        change: route.canaryServiceGiven ? { op: 'pin', hash } : { op: 'create' },
+      }),
+    ),
+    ...createNewReplicaSets(state),
+    ...firstPodsReady(state),
+    ...pairs.map((pair) =>
+      podsBehind(state, pair, 'S5.wait', {
+        service: pair.route.canaryServiceName,
+        hash: pair.hash,
+        ready: pair.replicas,
+        limitSeconds: outline.readyTimeoutSeconds,
+      }),
+    ),
+    ...pairs.map(
+      ({ index }): Instruction => ({
+        id: `S6.create.${index}`,
+        kind: 'write',
+        slot: `split.${index}`,
+        change: { op: 'create' },
+      }),
+    ),
+    ...meshTakes(state, pairs, 'S6', toRoot, { limitSeconds: firstMeshSeconds, onLimit: 'rollBack' }),
+  ];
+}
+
+const toRoot = { stable: 100, canary: 0 };
+const toNew = { stable: 0, canary: 100 };
+
+function pinRoots(pairs: Pair[], phase: 'S2' | 'F2', hashOf: (pair: Pair) => string): Instruction[] {
+  return pairs.map((pair) => ({
+    id: `${phase}.pin.${pair.index}`,
+    kind: 'write',
+    slot: `root.${pair.index}`,
+    change: { op: 'pin', hash: hashOf(pair) },
+  }));
+}
+
+/** Waits until the pods of one version are behind a Service; without a limit of time it waits for good. */
+function podsBehind(
+  state: DeploymentState,
+  { index }: Pair,
+  id: string,
+  wanted: {
+    service: string;
+    hash: string;
+    ready: number | null;
+    amongOthers?: true;
+    limitSeconds?: number;
+    follows?: string[];
+  },
+): Instruction {
+  const { limitSeconds, follows, ...pods } = wanted;
+  const key = `${id}.${index}`;
+  return {
+    id: key,
+    kind: 'wait',
+    condition: { key, namespace: state.outline.namespace, kind: 'endpoints', ...pods },
+    limitSeconds: limitSeconds ?? null,
+    onLimit: limitSeconds === undefined ? 'goOn' : 'rollBack',
+    ...(follows === undefined ? {} : { follows }),
+  };
+}
+
+function createNewReplicaSets({ outline }: DeploymentState): Instruction[] {
+  return outline.workloads.flatMap(({ replicas }, index) => [
+    { id: `S4.create.${index}`, kind: 'write', slot: `newReplicaSet.${index}`, change: { op: 'create' } },
+    { id: `S4.scale.${index}`, kind: 'write', slot: `newReplicaSet.${index}`, change: { op: 'scale', replicas } },
+  ]);
+}
+
+/** Of workloads that have no earlier version to shift traffic from. */
+function firstPodsReady({ survey, outline, hashes }: DeploymentState): Instruction[] {
+  const { namespace, readyTimeoutSeconds } = outline;
+  return outline.workloads.flatMap(({ replicas }, index): Instruction[] => {
+    if (survey?.workloads[index]?.mode !== 'first') return [];
+    const id = `S5.pods.${index}`;
+    const condition: Condition = {
+      key: id,
+      namespace,
+      kind: 'podsReady',
+      hash: hashes[index] ?? '',
+      ready: replicas,
+    };
+    return [{ id, kind: 'wait', condition, limitSeconds: readyTimeoutSeconds, onLimit: 'rollBack' }];
+  });
+}
+
+/** S7: one write a weight and pair. A weight that gives traffic back to the old side first waits until that side can take it. */
+function stepInstructions(state: DeploymentState, pairs: Pair[], index: number): Instruction[] {
+  const step = state.outline.steps[index];
+  if (!isSetWeight(step)) return [pauseInstruction(index)];
+  const weights = { stable: 100 - step.weight, canary: step.weight };
+  const before = state.outline.steps.slice(0, index).findLast(isSetWeight)?.weight ?? 0;
+  const phase = `S7.${index + 1}`;
+  const list = [
+    ...pairs.flatMap((pair) => [
+      ...(step.weight < before ? [enoughOld(state, pair, phase)] : []),
+      ...setWeights([pair], phase, weights),
+    ]),
+    ...meshTakes(state, pairs, phase, weights),
+  ];
+  return list.map((instruction) => ({ ...instruction, step: index }));
+}
+
+function finishInstructions(state: DeploymentState, pairs: Pair[]): Instruction[] {
+  return [
+    ...setWeights(pairs, 'F1', toNew),
+    ...meshTakes(state, pairs, 'F1', toNew),
+    { id: 'F1.drain', kind: 'drain' },
+    ...pinRoots(pairs, 'F2', ({ hash }) => hash),
+    ...fullNew(pairs, 'F2'),
+    ...pairs.map((pair) =>
+      podsBehind(state, pair, 'F2.wait', {
+        service: pair.route.rootServiceName,
+        hash: pair.hash,
+        ready: pair.replicas,
+        follows: [`F2.pin.${pair.index}`, `F2.new.${pair.workload}`],
+      }),
+    ),
+    { id: 'F2.drain', kind: 'drain' },
+    ...setWeights(pairs, 'F3', toRoot),
+    ...meshTakes(state, pairs, 'F3', toRoot, { limitSeconds: null, onLimit: 'goOn', orNone: true }),
+    { id: 'F3.drain', kind: 'drain' },
+    ...removeSplits(state, pairs, 'F4'),
+    ...pairs.map(
+      ({ index, route }): Instruction => ({
+        id: `F5.canary.${index}`,
+        kind: 'write',
+        slot: `canary.${index}`,
+        change: { op: route.canaryServiceGiven ? 'unpin' : 'delete' },
+      }),
+    ),
+    ...fullNew(pairs, 'F6'),
+    ...pairs.map((pair) =>
+      podsBehind(state, pair, 'F6.ready', {
+        service: pair.route.rootServiceName,
+        hash: pair.hash,
+        ready: pair.replicas,
+        amongOthers: true,
+        follows: [`F6.new.${pair.workload}`],
+      }),
+    ),
+    ...removeOldReplicaSets(state),
+    ...pairs.map(
+      ({ index }): Instruction => ({
+        id: `F7.unpin.${index}`,
+        kind: 'write',
+        slot: `root.${index}`,
+        change: { op: 'unpin' },
+      }),
+    ),
+  ];
+}
+
+/** The new version has all traffic: whoever scaled it down meanwhile is overruled. */
+function fullNew(pairs: Pair[], phase: 'F2' | 'F6'): Instruction[] {
+  return byWorkload(pairs).map(({ workload, replicas }) => {
+    const change: Change = { op: 'scale', replicas };
+    return {
+      id: `${phase}.new.${workload}`,
+      kind: 'write',
+      slot: `newReplicaSet.${workload}`,
+      change,
+      lookFirst: true,
+    };
+  });
+}
+
+function removeOldReplicaSets(state: DeploymentState): Instruction[] {
+  const workloads = state.survey?.workloads.flatMap(({ old }, index) => (old === null ? [] : [index])) ?? [];
+  return removeReplicaSets(state, 'F6', workloads, null);
+}
