@@ -27,9 +27,9 @@ describe('npm start that cannot start', { concurrency: false }, () => {
     const help = installation.start(['--help']);
     assert.equal(await help.ended(), 0);
     assert.match(help.output(), /--no-demo/);
-    const unknown = installation.start(['--demo']);
+    const unknown = installation.start(['--dry-run']);
     assert.equal(await unknown.ended(), 1);
-    assert.match(unknown.output(), /--demo[\s\S]*Usage: npm start/);
+    assert.match(unknown.output(), /--dry-run[\s\S]*Usage: npm start/);
   });
 
   test('names every environment variable that is wrong', async () => {

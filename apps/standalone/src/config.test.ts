@@ -32,10 +32,23 @@ test('everything wrong in the environment is told at once', () => {
 });
 
 test('options are read, and an unknown one is refused with the usage', () => {
-  assert.deepEqual(readOptions([]), { help: false, demo: true });
-  assert.deepEqual(readOptions(['--no-demo']), { help: false, demo: false });
-  assert.deepEqual(readOptions(['-h']), { help: true, demo: true });
+  assert.deepEqual(readOptions([]), { help: false, demo: true, own: null });
+  assert.deepEqual(readOptions(['--no-demo']), { help: false, demo: false, own: null });
+  assert.deepEqual(readOptions(['-h']), { help: true, demo: true, own: null });
   assert.throws(() => readOptions(['--nodemo']), /--nodemo[\s\S]*Usage: npm start/);
+});
+
+test("a cluster of one's own has an account name, and a demo only where it is asked for", () => {
+  const own = { kubeconfig: '/k/config', context: undefined, account: 'own' };
+  assert.deepEqual(readOptions(['--kubeconfig', '/k/config']), { help: false, demo: false, own });
+  assert.deepEqual(readOptions(['--kubeconfig=/k/config', '--context', 'a@b', '--account', 'east', '--demo']), {
+    help: false,
+    demo: true,
+    own: { kubeconfig: '/k/config', context: 'a@b', account: 'east' },
+  });
+  assert.throws(() => readOptions(['--context', 'a@b']), /--context goes with --kubeconfig only/);
+  assert.throws(() => readOptions(['--kubeconfig', 'f', '--account', 'East']), /--account: up to 63 of a-z/);
+  assert.throws(() => readOptions(['--kubeconfig', 'f', '--demo', '--no-demo']), /exclude each other/);
 });
 
 test('the local URL of an address is one that this machine can call', () => {

@@ -1,9 +1,13 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { ClusterName } from '@cdaas/contract/clusters.ts';
 import type { OutboundRule } from '@cdaas/control-plane/outbound.ts';
 import { environmentWords, fields, readEnvironment } from '@cdaas/control-plane/settings.ts';
 import { z } from 'zod';
 import { Remedy } from './remedy.ts';
+
+/** The account name of a cluster of one's own, where none is given. */
+const ownAccount = 'own';
 
 export const usage = `Usage: npm start [-- options]
 
@@ -11,15 +15,20 @@ Starts the whole of CDaaS in one process: API, worker, a sandbox cluster, and an
 Postgres. Everything it keeps lies in .cdaas/ (CDAAS_DATA_DIR).
 
 Options
-  --no-demo    do not deploy the sample application on the first start
-  --help       show this
+  --kubeconfig FILE   deploy to a cluster of your own instead of the sandbox: it is registered,
+                      and its address may be reached; nothing is deployed on it unasked
+  --context NAME      the context in that file        its current one
+  --account NAME      the name in deployment files    ${ownAccount}
+  --no-demo           do not deploy the sample application on the first start
+  --demo              deploy it on a cluster of your own too
+  --help              show this
 
 Environment (see docs/operating.md for all)
   HOST, PORT         address to listen on         127.0.0.1:8080; PORT=0 takes a free port
   CDAAS_DATA_DIR     folder of all data           .cdaas
   DATABASE_URL       a Postgres of your own       the embedded one
   REDIS_URL          a Redis for the queue        none: the queue is in Postgres
-  OUTBOUND_ALLOW     private clusters to reach    only the sandbox, and public addresses
+  OUTBOUND_ALLOW     private clusters to reach    only the sandbox or --kubeconfig's, and public addresses
 `;
 
 const text = z.string();
@@ -58,7 +67,10 @@ export type Config = {
   color: boolean;
 };
 
-export type Options = { help: boolean; demo: boolean };
+/** `own`: the cluster to use instead of the sandbox. */
+export type Options = { help: boolean; demo: boolean; own: OwnOptions | null };
+
+export type OwnOptions = { kubeconfig: string; context: string | undefined; account: string };
 
 /**
  * Reads the environment, once, at the start.
@@ -94,9 +106,25 @@ export function readOptions(args: string[]): Options {
   try {
     const { values } = parseArgs({
       args,
-      options: { help: { type: 'boolean', short: 'h' }, 'no-demo': { type: 'boolean' } },
+      options: {
+        help: { type: 'boolean', short: 'h', default: false },
+        demo: { type: 'boolean' },
+        'no-demo': { type: 'boolean' },
+        kubeconfig: { type: 'string' },
+        context: { type: 'string' },
+        account: { type: 'string' },
+      },
     });
-    return { help: values.help === true, demo: values['no-demo'] !== true };
+    const { help, kubeconfig, context, account = ownAccount } = values;
+    if (kubeconfig === undefined) {
+      for (const name of ['context', 'account', 'demo'] as const)
+        if (values[name] !== undefined) throw new Error(`--${name} goes with --kubeconfig only`);
+      return { help, demo: values['no-demo'] !== true, own: null };
+    }
+    if (values.demo && values['no-demo']) throw new Error('--demo and --no-demo exclude each other');
+    const name = ClusterName.safeParse(account);
+    if (!name.success) throw new Error(`--account: ${name.error.issues[0]?.message}`);
+    return { help, demo: values.demo === true, own: { kubeconfig: resolve(kubeconfig), context, account } };
   } catch (cause) {
     throw new Remedy(`${cause instanceof Error ? cause.message : String(cause)}\n\n${usage}`, { cause });
   }

@@ -14,6 +14,8 @@ export type DataDir = {
   kubeconfig: string;
   logFile: string;
   demoFile: string;
+  /** Written where a cluster's credential lacks rights. */
+  rbacFile: string;
   postgres: string;
   sandbox: string;
 };
@@ -49,6 +51,7 @@ export function openDataDir(path: string): DataDir {
     kubeconfig: join(path, 'sandbox.kubeconfig'),
     logFile: join(path, 'cdaas.log'),
     demoFile: join(path, 'demo.json'),
+    rbacFile: join(path, 'rbac.yaml'),
     postgres: join(path, 'postgres'),
     sandbox: join(path, 'sandbox'),
   };

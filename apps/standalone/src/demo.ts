@@ -4,13 +4,15 @@ import { isFinalPipeline } from '@cdaas/pipeline/pipeline-machine.ts';
 import { z } from 'zod';
 import type { ApiClient } from './api-client.ts';
 import { type DataDir, readJson, writePrivate } from './data-dir.ts';
+import { sandboxAccount } from './register-sandbox.ts';
 import type { Screen, Style } from './screen.ts';
 import type { ShopTraffic } from './shop-traffic.ts';
 
 /**
  * The demo of the first start: version 1 of the sample application, then a canary of version 2, both through the real HTTP
  * API, told as it happens. Beside what the control plane says (its events) stands what callers really got: every weight is
- * followed by requests through the sandbox's mesh, counted by the version that answered.
+ * followed by requests through the sandbox's mesh, counted by the version that answered. On a cluster of one's own nobody
+ * can be called from here, so there only the events are told.
  */
 
 const files = { v1: 'examples/shop-v1.yaml', v2: 'examples/shop-v2.yaml' } as const;
@@ -32,7 +34,10 @@ type DemoState = z.infer<typeof DemoState>;
 export type DemoDeps = {
   dir: DataDir;
   api: ApiClient;
-  traffic: ShopTraffic;
+  /** The cluster's name in deployment files. */
+  account: string;
+  /** Callers inside the cluster; null where there can be none. */
+  traffic: ShopTraffic | null;
   screen: Screen;
   signal: AbortSignal;
   /** How long a canary lets connections drain. */
@@ -40,8 +45,8 @@ export type DemoDeps = {
 };
 
 /** Whether there is something left to show. Among deployments of the user's own the demo would come between, so it does not begin. */
-export function isDemoDue(dir: DataDir, nothingDeployed: boolean): boolean {
-  const { begun, done } = readState(dir);
+export function isDemoDue(dir: DataDir, account: string, nothingDeployed: boolean): boolean {
+  const { begun, done } = readState(dir, account);
   return !done && (begun || nothingDeployed);
 }
 
@@ -51,9 +56,9 @@ export function isDemoDue(dir: DataDir, nothingDeployed: boolean): boolean {
  * @returns whether both deployments succeeded
  */
 export async function runDemo(deps: DemoDeps): Promise<boolean> {
-  const { dir, screen } = deps;
-  const state = readState(dir);
-  if (!state.begun) writeState(dir, Object.assign(state, { begun: true }));
+  const { dir, account, screen } = deps;
+  const state = readState(dir, account);
+  if (!state.begun) writeState(dir, account, Object.assign(state, { begun: true }));
   if (state.v1 !== undefined) {
     screen.line('The demo was interrupted. What it had begun goes on where it was.');
     screen.line();
@@ -69,25 +74,32 @@ export async function runDemo(deps: DemoDeps): Promise<boolean> {
     if (!succeeded) return false;
     screen.line();
   }
-  const { sent, failed } = deps.traffic.totals();
-  const verdict = failed === 0 ? screen.paint('good', 'none failed') : screen.paint('bad', `${failed} failed`);
-  screen.line(
-    `Version 2 has all traffic after ${seconds(began)}. Of ${sent} requests that were sent meanwhile, ${verdict}.`,
-  );
-  writeState(dir, { ...state, done: true });
+  screen.line(`Version 2 has all traffic after ${seconds(began)}.${totalWords(deps)}`);
+  writeState(dir, account, { ...state, done: true });
   return true;
 }
 
+function totalWords({ traffic, screen }: DemoDeps): string {
+  if (traffic === null) return '';
+  const { sent, failed } = traffic.totals();
+  const verdict = failed === 0 ? screen.paint('good', 'none failed') : screen.paint('bad', `${failed} failed`);
+  return ` Of ${sent} requests that were sent meanwhile, ${verdict}.`;
+}
+
 async function show(deps: DemoDeps, state: DemoState, version: Version): Promise<boolean> {
-  const { api, dir, screen, signal } = deps;
+  const { api, account, dir, screen, signal } = deps;
   let pipelineId = state[version];
   if (pipelineId === undefined) {
-    const text = readFileSync(fileURLToPath(new URL(`../../../${files[version]}`, import.meta.url)), 'utf8');
+    const example = readFileSync(fileURLToPath(new URL(`../../../${files[version]}`, import.meta.url)), 'utf8');
+    const text = example.replace(`account: ${sandboxAccount}`, `account: ${account}`);
     // The key makes a repetition after a crash answer with the first pipeline. It names this data folder's first start only.
-    const started = await api.start(text, `demo-${version}`);
+    const started = await api.start(
+      text,
+      account === sandboxAccount ? `demo-${version}` : `demo-${account}-${version}`,
+    );
     pipelineId = started.pipelineId;
     Object.assign(state, { [version]: pipelineId });
-    writeState(dir, state);
+    writeState(dir, account, state);
     for (const warning of started.warnings) screen.line(`  Warning: ${warning}`);
   }
   const earlier = (await api.pipeline(pipelineId)).status;
@@ -98,7 +110,7 @@ async function show(deps: DemoDeps, state: DemoState, version: Version): Promise
   await tell(deps, pipelineId);
   if (signal.aborted) return false;
   const { status, steps } = await api.pipeline(pipelineId);
-  screen.line(await sampleLine(deps.traffic, screen));
+  await tellSample(deps);
   if (status === 'SUCCEEDED') return true;
   const id = steps[0]?.deployment.id;
   const error = id === undefined ? null : (await api.deployment(id)).error;
@@ -114,7 +126,7 @@ const quietMs = 900;
  * mesh has taken other weights. What happened before this began (in an interrupted demo) is told without a sample.
  */
 async function tell(deps: DemoDeps, pipelineId: string): Promise<void> {
-  const { api, traffic, screen, signal, drainSeconds } = deps;
+  const { api, screen, signal, drainSeconds } = deps;
   const [deploymentId = ''] = (await api.pipeline(pipelineId)).steps.map(({ deployment }) => deployment.id);
   const watchedSince = Date.now();
   let firstAt: number | undefined;
@@ -136,7 +148,7 @@ async function tell(deps: DemoDeps, pipelineId: string): Promise<void> {
       // A sentence of packages/pipeline/src/narrate.ts: the weights are confirmed, so callers must see them. 0 % stands only
       // for a moment, at the beginning and at the end.
       const isNew = Date.parse(at) >= watchedSince;
-      if (isNew && message && /^The mesh took [1-9]/.test(message)) screen.line(await sampleLine(traffic, screen));
+      if (isNew && message && /^The mesh took [1-9]/.test(message)) await tellSample(deps);
       quiet = setTimeout(() => tellWhy().catch(() => undefined), quietMs);
     }
   } catch (error) {
@@ -144,6 +156,10 @@ async function tell(deps: DemoDeps, pipelineId: string): Promise<void> {
   } finally {
     clearTimeout(quiet);
   }
+}
+
+async function tellSample({ traffic, screen }: DemoDeps): Promise<void> {
+  if (traffic !== null) screen.line(await sampleLine(traffic, screen));
 }
 
 /** Who answered the next requests, and how many pods of each version are ready. */
@@ -164,11 +180,16 @@ function seconds(began: number): string {
   return `${((performance.now() - began) / 1000).toFixed(1)} s`;
 }
 
-function readState(dir: DataDir): DemoState {
-  const parsed = DemoState.safeParse(readJson(dir.demoFile) ?? {});
+function readState(dir: DataDir, account: string): DemoState {
+  const parsed = DemoState.safeParse(readJson(stateFile(dir, account)) ?? {});
   return parsed.success ? parsed.data : { begun: true, done: true };
 }
 
-function writeState(dir: DataDir, state: DemoState): void {
-  writePrivate(dir.demoFile, JSON.stringify(state));
+function writeState(dir: DataDir, account: string, state: DemoState): void {
+  writePrivate(stateFile(dir, account), JSON.stringify(state));
+}
+
+/** Each cluster has its own demo. */
+function stateFile({ demoFile }: DataDir, account: string): string {
+  return account === sandboxAccount ? demoFile : demoFile.replace(/\.json$/, `-${account}.json`);
 }

@@ -3,7 +3,12 @@ import { test } from 'node:test';
 import type { InProgress } from './api-client.ts';
 import { hintLines } from './hints.ts';
 
-const place = { url: 'http://127.0.0.1:8080', adminFile: '.cdaas/admin.json', kubeconfig: '.cdaas/sandbox.kubeconfig' };
+const place = {
+  url: 'http://127.0.0.1:8080',
+  adminFile: '.cdaas/admin.json',
+  kubeconfig: '.cdaas/sandbox.kubeconfig',
+  account: 'sandbox',
+};
 const waiting: InProgress = {
   application: 'shop',
   deploymentId: 'd-1',
@@ -46,4 +51,14 @@ test('on a later start only what is in progress is told, with the call that it w
   assert.ok(lines.some((line) => line.includes('/deployments/d-1/steps/canary-step-2/approve')));
   assert.ok(lines.includes('  cart is PAUSED: waits for the end of the pause'));
   assert.doesNotMatch(lines.join('\n'), /pipelines\/kubernetes/);
+});
+
+test("on a cluster of one's own the examples are sent with its account, and not those of the sandbox", () => {
+  const own = { ...place, account: 'east', kubeconfig: 'east.yaml' };
+  const lines = [...hintLines('fresh', own, []), ...hintLines('shown', own, [])];
+  const starts = lines.filter((line) => line.includes('examples/'));
+  assert.equal(starts.length, 4);
+  for (const line of starts) assert.match(line, /sed -e 's\/account: sandbox\/account: east\/'/);
+  assert.ok(lines.some((line) => line.includes("-e 's/shop:2.0.0/shop:2.1.0-crash/'")));
+  assert.ok(lines.includes('  kubectl --kubeconfig east.yaml get pods -n shop --watch'));
 });

@@ -1,4 +1,5 @@
 import type { InProgress, Overview } from './api-client.ts';
+import { sandboxAccount } from './register-sandbox.ts';
 import type { Screen } from './screen.ts';
 
 /**
@@ -6,16 +7,25 @@ import type { Screen } from './screen.ts';
  * after a later start only what waits for somebody is told.
  */
 
-export type Place = { url: string; adminFile: string; kubeconfig: string };
+/** `account`: the cluster's name in deployment files. */
+export type Place = { url: string; adminFile: string; kubeconfig: string; account: string };
 
-/** `fresh`: nothing was ever deployed. `shown`: the demo has just ended well. `later`: anything else. */
+/** `fresh`: nothing was ever deployed here. `shown`: the demo has just ended well. `later`: anything else. */
 export type Occasion = 'fresh' | 'shown' | 'later';
 
-/** @param overview null where it is not known */
-export function tellWhatToTry(screen: Screen, place: Place, demoEndedWell: boolean, overview: Overview | null): void {
+/**
+ * @param isNew whether the cluster was registered just now
+ * @param overview null where it is not known
+ */
+export function tellWhatToTry(
+  screen: Screen,
+  place: Place,
+  { demoEndedWell, isNew }: { demoEndedWell: boolean; isNew: boolean },
+  overview: Overview | null,
+): void {
   const inProgress = overview?.inProgress ?? [];
   const shown = demoEndedWell && overview !== null && inProgress.length === 0;
-  const occasion = shown ? 'shown' : overview?.isEmpty ? 'fresh' : 'later';
+  const occasion = shown ? 'shown' : isNew || overview?.isEmpty ? 'fresh' : 'later';
   for (const [index, line] of hintLines(occasion, place, inProgress).entries())
     screen.line(index === 0 ? screen.paint('bold', line) : line);
   screen.line();
@@ -52,12 +62,16 @@ function tokenLines({ url, adminFile }: Place): string[] {
   ];
 }
 
-/** A start of a file, which a command may print; PIPELINE and DEPLOYMENT are set to the ids of its answer. */
-function startLines({ url }: Place, file: string, command?: string): string[] {
+/** A start of an example, changed by sed where that takes it; PIPELINE and DEPLOYMENT are set to the ids of its answer. */
+function startLines({ url, account }: Place, file: string, ...changes: string[]): string[] {
+  const all = account === sandboxAccount ? changes : [`s/account: ${sandboxAccount}/account: ${account}/`, ...changes];
   const curl = `curl -sS ${url}/pipelines/kubernetes -H "Authorization: Bearer $TOKEN" \\`;
+  const body = (data: string) => `    -H 'Content-Type: application/yaml' --data-binary ${data}); echo "$STARTED"`;
+  const sed = all.map((change) => ` -e '${change}'`).join('');
   return [
-    ...(command === undefined ? [`  STARTED=$(${curl}`] : [`  STARTED=$(${command} |`, `    ${curl}`]),
-    `    -H 'Content-Type: application/yaml' --data-binary ${file}); echo "$STARTED"`,
+    ...(all.length === 0
+      ? [`  STARTED=$(${curl}`, body(`@${file}`)]
+      : [`  STARTED=$(sed${sed} ${file} |`, `    ${curl}`, body('@-')]),
     `  PIPELINE=$(echo "$STARTED" | sed 's/.*"pipelineId":"\\([^"]*\\)".*/\\1/')`,
     `  DEPLOYMENT=$(echo "$STARTED" | sed 's/.*"id":"\\([^"]*\\)".*/\\1/')`,
   ];
@@ -75,8 +89,17 @@ function firstVersion(place: Place): string[] {
   return [
     '',
     '  # version 1 of the sample application: nothing runs yet, so it goes straight to 100 %; its events until it has',
-    ...startLines(place, '@examples/shop-v1.yaml'),
+    ...imageWords(place),
+    ...startLines(place, 'examples/shop-v1.yaml'),
     follow(place),
+  ];
+}
+
+/** Whoever runs containers needs one that exists. */
+function imageWords({ account }: Place): string[] {
+  if (account === sandboxAccount) return [];
+  return [
+    '  # (the image ghcr.io/cdaas/shop is made up: on a cluster that runs containers put yours into the examples first)',
   ];
 }
 
@@ -85,7 +108,7 @@ function aCanary(place: Place, after = ''): string[] {
   return [
     '',
     `  # ${after}a canary of version 3, which waits for your approval at 20 %`,
-    ...startLines(place, '@examples/manual-approval.yaml'),
+    ...startLines(place, 'examples/manual-approval.yaml'),
     '',
     '  # its deployment: phase, steps, and what it waits for',
     call(`${url}/deployments/$DEPLOYMENT`),
@@ -103,7 +126,7 @@ function aCrash(place: Place): string[] {
   return [
     '',
     '  # when that has ended, a version that crashes under traffic: it rolls back by itself',
-    ...startLines(place, '@-', "sed 's/shop:2.0.0/shop:2.1.0-crash/' examples/shop-v2.yaml"),
+    ...startLines(place, 'examples/shop-v2.yaml', 's/shop:2.0.0/shop:2.1.0-crash/'),
     follow(place),
   ];
 }

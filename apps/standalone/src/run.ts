@@ -8,7 +8,7 @@ import { createLogger } from '@cdaas/control-plane/logging.ts';
 import { type LoginRole, renewLogins } from '@cdaas/control-plane/logins.ts';
 import { MigrationError, migrate } from '@cdaas/control-plane/migrate.ts';
 import { createOutbound, type OutboundRule } from '@cdaas/control-plane/outbound.ts';
-import { systemContext } from '@cdaas/control-plane/principals.ts';
+import { type CallerContext, systemContext } from '@cdaas/control-plane/principals.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
 import { type Sandbox, startSandbox } from '@cdaas/sandbox/sandbox.ts';
 import { startWorker } from '@cdaas/worker/worker.ts';
@@ -21,6 +21,7 @@ import { type DataDir, lockDataDir, openDataDir } from './data-dir.ts';
 import { isDemoDue, runDemo } from './demo.ts';
 import { tellWhatToTry } from './hints.ts';
 import { openLogFile } from './log-file.ts';
+import { type OwnCluster, readOwnCluster, registerOwnCluster, rulesFor } from './own-cluster.ts';
 import { startPostgres } from './postgres.ts';
 import { registerSandbox, sandboxAccount } from './register-sandbox.ts';
 import { Remedy } from './remedy.ts';
@@ -51,7 +52,8 @@ export async function runStandalone(
   const failure = new AbortController();
   const end = AbortSignal.any([shutDown, failure.signal]);
   try {
-    const system = await startParts(config, screen, parts, {
+    const own = options.own === null ? null : readOwnCluster(options.own);
+    const system = await startParts(config, own, screen, parts, {
       goOn: () => end.throwIfAborted(),
       fail: (remedy) => failure.abort(remedy),
     });
@@ -74,11 +76,20 @@ type System = {
   local: string;
   admin: Admin;
   dir: DataDir;
-  sandbox: Sandbox;
+  cluster: Target;
   drainSeconds: number;
 };
 
-async function startParts(config: Config, screen: Screen, parts: Part[], course: Course): Promise<System> {
+/** The cluster to deploy to: the sandbox, or one's own. `isNew`: this data folder did not know it. */
+type Target = { account: string; kubeconfig: string; sandbox: Sandbox | null; isNew: boolean };
+
+async function startParts(
+  config: Config,
+  own: OwnCluster | null,
+  screen: Screen,
+  parts: Part[],
+  course: Course,
+): Promise<System> {
   const { goOn, fail } = course;
   const began = performance.now();
   const dir = openDataDir(config.dataDir);
@@ -98,11 +109,11 @@ async function startParts(config: Config, screen: Screen, parts: Part[], course:
   const { applied } = await migrate(databaseUrl);
   if (applied.length > 0) screen.part('Schema', `${applied.length} migrations applied`);
   const urls = config.databaseUrl === undefined ? await renewLogins(databaseUrl) : null;
-  const sandbox = await startSandboxPart(dir, log, screen, parts);
+  const used = own === null ? { sandbox: await startSandboxPart(dir, log, screen, parts) } : { own };
   goOn();
 
   const key = await openKey(config, dir);
-  const outbound = createOutbound(outboundRules(config, sandbox));
+  const outbound = createOutbound([...config.outboundRules, ...(await rulesOf(used))]);
   const open = async (role: LoginRole) => {
     const roleUrl = urls?.[role] ?? databaseUrl;
     const db = await openDatabase({ url: roleUrl, role });
@@ -124,7 +135,9 @@ async function startParts(config: Config, screen: Screen, parts: Part[], course:
   parts.push({ name: 'worker', stop: () => worker.close() });
   const { admin, scope } = await ensureAdmin(dir, forApi.db, url);
   const base = { ...forApi, publicUrl: url, drainSeconds: config.drainSeconds };
-  await registerSandbox(systemContext(base, scope, 'npm start'), dir, sandbox);
+  const ctx = systemContext(base, scope, 'npm start');
+  const cluster =
+    'own' in used ? await useOwnCluster(ctx, dir, used.own, screen) : await useSandbox(ctx, dir, used.sandbox);
   const metricsPort = await metricsPortOf(config, screen);
   const { allowedHosts, ...settings } = settingsFor(url);
   const local = localUrl(config.host, port);
@@ -144,7 +157,7 @@ async function startParts(config: Config, screen: Screen, parts: Part[], course:
   screen.part('API', `${screen.paint('bold', url)}  credential: ${shown(dir.adminFile)}`);
   screen.part('Ready', `logs: ${shown(dir.logFile)}`, performance.now() - began);
   screen.line();
-  return { url, local, admin, dir, sandbox, drainSeconds: config.drainSeconds };
+  return { url, local, admin, dir, cluster, drainSeconds: config.drainSeconds };
 }
 
 async function startDatabase(
@@ -199,9 +212,25 @@ async function openKey(config: Config, dir: DataDir): Promise<Uint8Array> {
   return loadOrCreateKey(file);
 }
 
-/** What the operator allows, and the sandbox's own port. */
-function outboundRules(config: Config, sandbox: Sandbox): OutboundRule[] {
-  return [...config.outboundRules, { purpose: 'cluster', network: '127.0.0.1', prefix: 32, port: sandbox.port }];
+/** Beside what the operator allows: the port of the sandbox, or the address of one's own cluster. */
+async function rulesOf(used: { own: OwnCluster } | { sandbox: Sandbox }): Promise<OutboundRule[]> {
+  if ('own' in used) return rulesFor(used.own);
+  return [{ purpose: 'cluster', network: '127.0.0.1', prefix: 32, port: used.sandbox.port }];
+}
+
+async function useSandbox(ctx: CallerContext, dir: DataDir, sandbox: Sandbox): Promise<Target> {
+  await registerSandbox(ctx, dir, sandbox);
+  return { account: sandboxAccount, kubeconfig: shown(dir.kubeconfig), sandbox, isNew: false };
+}
+
+async function useOwnCluster(ctx: CallerContext, dir: DataDir, own: OwnCluster, screen: Screen): Promise<Target> {
+  const began = performance.now();
+  const { isNew, trouble } = await registerOwnCluster(ctx, dir, own);
+  const detail = `${own.server}, account "${own.account}", ${isNew ? 'registered now' : 'registered before'}`;
+  screen.part('Cluster', detail, performance.now() - began);
+  if (trouble !== null)
+    screen.line(`  It does not answer now: ${trouble}\n  Deployments to it that are in progress hold until it does.`);
+  return { account: own.account, kubeconfig: shown(own.kubeconfig), sandbox: null, isNew };
 }
 
 async function metricsPortOf(config: Config, screen: Screen): Promise<number | null> {
@@ -213,7 +242,7 @@ async function metricsPortOf(config: Config, screen: Screen): Promise<number | n
 
 /** Shows the demo where it is due, and what to try. Then the terminal is quiet. */
 async function present(system: System, options: Options, screen: Screen, shutDown: AbortSignal): Promise<void> {
-  const { url, local, admin, dir, sandbox, drainSeconds } = system;
+  const { url, local, admin, dir, cluster, drainSeconds } = system;
   // What cannot be asked for now must not end what runs.
   const look = () =>
     signIn(local, admin)
@@ -221,20 +250,23 @@ async function present(system: System, options: Options, screen: Screen, shutDow
       .catch(() => null);
   let overview = await look();
   let demoEndedWell = false;
-  if (options.demo && isDemoDue(dir, overview?.isEmpty === true)) {
-    const traffic = startShopTraffic(sandbox);
+  // On a cluster of one's own it was asked for.
+  if (options.demo && isDemoDue(dir, cluster.account, cluster.sandbox === null || overview?.isEmpty === true)) {
+    const traffic = cluster.sandbox && startShopTraffic(cluster.sandbox);
     try {
       const api = await signIn(local, admin);
-      demoEndedWell = await runDemo({ dir, api, traffic, screen, signal: shutDown, drainSeconds });
+      const { account } = cluster;
+      demoEndedWell = await runDemo({ dir, api, account, traffic, screen, signal: shutDown, drainSeconds });
     } finally {
-      traffic.stop();
+      traffic?.stop();
     }
     if (shutDown.aborted) return;
     screen.line();
     overview = await look();
   }
-  const place = { url, adminFile: shown(dir.adminFile), kubeconfig: shown(dir.kubeconfig) };
-  tellWhatToTry(screen, place, demoEndedWell, overview);
+  const { account, kubeconfig, isNew } = cluster;
+  const place = { url, adminFile: shown(dir.adminFile), kubeconfig, account };
+  tellWhatToTry(screen, place, { demoEndedWell, isNew }, overview);
   screen.line('CDaaS serves until Ctrl-C.');
 }
 
