@@ -39,6 +39,8 @@ export type DriveDeps = {
   instance: string;
   clock: Clock;
   log: Logger;
+  /** A deployment has ended, and its pipeline is due: what depends on it need not wait for the next sweep. */
+  ended(): void;
 };
 
 /** A wait longer than this releases the row: the sweep takes it up again when its time comes. */
@@ -200,6 +202,7 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
       drive.row.version = outcome.version;
       drive.owned = !release && !isFinal(state.status);
       deps.watches.update(drive.row, drive.state, outcome.number);
+      if (isFinal(state.status)) deps.ended();
       return true;
     }
     if (outcome.refusedClaim) {
