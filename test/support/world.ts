@@ -5,10 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { registerCluster } from '@cdaas/control-plane/clusters.ts';
 import { type Database, openDatabase } from '@cdaas/control-plane/db.ts';
+import type { KubeLimits } from '@cdaas/control-plane/drivers/kube-transport.ts';
 import { createVault, loadOrCreateKey } from '@cdaas/control-plane/encryption.ts';
 import { listenForEvents } from '@cdaas/control-plane/listen.ts';
 import { bootstrap, type NewCredential } from '@cdaas/control-plane/organisations.ts';
-import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
+import { createOutbound, parseOutboundAllow, type Resolve } from '@cdaas/control-plane/outbound.ts';
 import { type CallerContext, systemContext } from '@cdaas/control-plane/principals.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
 import { startPipeline } from '@cdaas/control-plane/start.ts';
@@ -46,7 +47,7 @@ export type World = {
   /** Shortens waits of the runs in a namespace that start from now on: a file cannot ask for so little. */
   shorten(namespace: string, limits: Partial<Pick<Outline, 'readyTimeoutSeconds' | 'steps'>>): Promise<void>;
   /** A namespace of a cluster, with a tenant that has it registered: where most tests take place. */
-  scene(options?: { tenant?: Tenant; cluster?: Cluster }): Promise<Scene>;
+  scene(options?: { tenant?: Tenant; cluster?: Cluster; account?: string }): Promise<Scene>;
   close(): Promise<void>;
 };
 
@@ -55,6 +56,10 @@ export type WorldOptions = {
   workers?: number;
   drainSeconds?: number;
   logLevel?: string;
+  /** Of the workers in this process. */
+  clusterLimits?: Partial<KubeLimits>;
+  /** Where names lead; as the operating system says, where it is left out. */
+  resolve?: Resolve;
 };
 
 export type Tenant = {
@@ -75,7 +80,8 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
   const allow = 'cluster:127.0.0.1/32:*';
   const allowed = parseOutboundAllow(allow);
   if (!allowed.ok) throw new Error('the rule of this support is not readable');
-  const outbound = createOutbound(allowed.rules);
+  const limits = options.clusterLimits === undefined ? {} : { clusterLimits: options.clusterLimits };
+  const outbound = createOutbound(allowed.rules, options.resolve);
   const open = async (role: 'cdaas_api' | 'cdaas_worker') => {
     const db = await openDatabase({ url: clone.url, role });
     return { db, queue: await openQueue({ databaseUrl: clone.url, role }), vault: createVault(key, db), outbound, log };
@@ -89,7 +95,7 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
   const listener = await listenForEvents(db, () => stirred.emit('event'));
   const workers = await Promise.all(
     Array.from({ length: options.workers ?? 1 }, () =>
-      startWorker({ ...forWorkers, log: log.child({ process: 'worker' }) }),
+      startWorker({ ...forWorkers, ...limits, log: log.child({ process: 'worker' }) }),
     ),
   );
   const processes: WorkerProcess[] = [];
@@ -127,7 +133,7 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
     },
 
     async startWorker() {
-      const worker = await startWorker({ ...forWorkers, log: log.child({ process: 'worker' }) });
+      const worker = await startWorker({ ...forWorkers, ...limits, log: log.child({ process: 'worker' }) });
       workers.push(worker);
       return worker;
     },
@@ -151,13 +157,13 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
       );
     },
 
-    async scene({ tenant, cluster } = {}) {
+    async scene({ tenant, cluster, account } = {}) {
       if (!main) {
         const [mainTenant, mainCluster] = [await world.tenant('main'), await world.cluster()];
         main = { tenant: mainTenant, cluster: mainCluster };
       }
       const [who, where] = [tenant ?? main.tenant, cluster ?? main.cluster];
-      return openScene(world, who, where, await accountOf(who, where));
+      return openScene(world, who, where, account ?? (await accountOf(who, where)));
     },
 
     async close() {

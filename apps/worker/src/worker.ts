@@ -4,6 +4,7 @@ import { createClusterLoader } from '@cdaas/control-plane/cluster-access.ts';
 import { type Database, instanceId } from '@cdaas/control-plane/db.ts';
 import { createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts';
 import { createKubeEvents } from '@cdaas/control-plane/drivers/kube-events.ts';
+import type { KubeLimits } from '@cdaas/control-plane/drivers/kube-transport.ts';
 import type { Vault } from '@cdaas/control-plane/encryption.ts';
 import { createEngine } from '@cdaas/control-plane/engine.ts';
 import type { Outbound } from '@cdaas/control-plane/outbound.ts';
@@ -22,6 +23,8 @@ export type WorkerDeps = {
   vault: Vault;
   outbound: Outbound;
   log: Logger;
+  /** Of each cluster; what is left out is as usual. */
+  clusterLimits?: Partial<KubeLimits>;
   /** Between two looks at whether a cluster answers. */
   clusterCheckSeconds?: number;
 };
@@ -33,14 +36,14 @@ const tidyEveryMs = 600_000;
 
 /** Starts a worker: it takes due pipelines and deployments, drives them, and watches their clusters. */
 export async function startWorker(deps: WorkerDeps): Promise<Worker> {
-  const { db, queue, vault, outbound, log, clusterCheckSeconds = 30 } = deps;
+  const { db, queue, vault, outbound, log, clusterLimits = {}, clusterCheckSeconds = 30 } = deps;
   const lock = await holdWorkerLock(db, {
     onLost: (err) => log.warn({ err }, 'the liveness lock was lost'),
     onBack: () => log.info('the liveness lock is held again'),
   });
   const { workerId } = lock;
   const loadCluster = createClusterLoader({ db, vault });
-  const clients = createKubeClients(loadCluster, outbound);
+  const clients = createKubeClients(loadCluster, outbound, { limits: clusterLimits });
   const committer = createCommitter(db);
   const wake = (id: string) => engine.wake(id);
   const watches = createWatches({ db, clients, queue, workerId, log, wake });

@@ -40,6 +40,14 @@ const watchedResources: ({ kind: WatchedKind } & Resource)[] = [
   { kind: 'ReplicaSet', apiVersion: 'apps/v1', plural: 'replicasets', labelSelector: deploymentKey },
 ];
 
+/**
+ * What is kept of one cluster at most, in bytes of memory: some 100,000 pods. A cluster that shows more has its watches given
+ * up for a while; its deployments are looked after by asking.
+ */
+const maxWeight = 64 * 1024 * 1024;
+/** After which a watch that was given up, or that failed here, is begun again. */
+const restartAfterMs = 60_000;
+
 export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
   const { clients, key, namespaces, log, onTouched, onFresh } = options;
   const cache = createClusterCache();
@@ -54,14 +62,19 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
     running.set(name, stop);
     stale.set(name, Date.now());
     const live = () => !stop.signal.aborted;
+    const touched = (interests: Set<string>) => {
+      if (cache.weight() > maxWeight) throw new Error(`what cluster ${key.clusterId} shows is more than can be kept`);
+      onTouched(interests);
+    };
     watchResource(() => clients.get(key), {
       ...resource,
+      kind,
       signal: stop.signal,
       onSnapshot(objects) {
-        if (live()) onTouched(cache.replace(kind, objects, resource.namespace));
+        if (live()) touched(cache.replace(kind, objects, resource.namespace));
       },
       onEvent(type, object) {
-        if (live()) onTouched(type === 'DELETED' ? cache.remove(kind, object) : cache.put(kind, object));
+        if (live()) touched(type === 'DELETED' ? cache.remove(kind, object) : cache.put(kind, object));
       },
       onState(state, _since, reason) {
         if (!live()) return;
@@ -73,7 +86,18 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
         stale.delete(name);
         onFresh();
       },
-    }).catch((err) => log.error({ err, clusterId: key.clusterId, resource: name }, 'a watch ended'));
+    }).catch((err) => {
+      log.error({ err, clusterId: key.clusterId, resource: name }, 'a watch ended, and is begun again in a minute');
+      if (!live()) return;
+      stale.set(name, Date.now());
+      cache.replace(kind, [], resource.namespace);
+      const again = () => {
+        if (!live()) return;
+        running.delete(name);
+        start(kind, resource);
+      };
+      setTimeout(again, restartAfterMs).unref();
+    });
   };
 
   const end = (name: string): void => {
