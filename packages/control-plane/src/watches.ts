@@ -1,7 +1,8 @@
-import type { DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
+import type { Condition, DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
 import { narrateObservation } from '@cdaas/pipeline/narrate.ts';
 import { readDeploymentState } from '@cdaas/pipeline/stored.ts';
 import type { Logger } from 'pino';
+import { type Allowance, createAllowance } from './allowance.ts';
 import { type Database, scoped } from './db.ts';
 import type { ClusterKey, KubeClients } from './drivers/kube-clients.ts';
 import { isOfMesh, viewFor } from './drivers/surroundings.ts';
@@ -62,16 +63,24 @@ type Cluster = {
   dirty: Set<string>;
   flushing: boolean;
   polledAt: number;
+  polling: boolean;
+  /** Reports that each deployment may still be told at once. */
+  allowance: Allowance;
   idleSince: number | null;
 };
 
 const releaseAfterMs = 60_000;
-/** How long after a report that could not be stored it is tried again. */
+/** How long after a report that could not be stored, or was one too many, it is tried again. */
 const retryAfterMs = 1_000;
 /** How long watches may be stale before the cluster is asked, and how often. */
 const pollEveryMs = 5_000;
 /** Deployments asked for in one such round, so that it stays bounded. */
 const polledAtOnce = 20;
+/**
+ * Reports to a deployment at once, and from then on one a second: a cluster whose pods flicker, or that lies, must not
+ * fill the database.
+ */
+const reportsAtOnce = 20;
 
 export function createWatches(deps: WatchesDeps): Watches {
   const clusters = new Map<string, Cluster>();
@@ -91,6 +100,8 @@ export function createWatches(deps: WatchesDeps): Watches {
         dirty: new Set(),
         flushing: false,
         polledAt: 0,
+        polling: false,
+        allowance: createAllowance({ atOnce: reportsAtOnce, everyMs: retryAfterMs }),
         idleSince: null,
       };
       clusters.set(clusterId, cluster);
@@ -156,11 +167,16 @@ export function createWatches(deps: WatchesDeps): Watches {
     const { watches, deployments } = cluster;
     if (watches === null) return;
     const found: Report[] = [];
+    const later: string[] = [];
     for (const id of cluster.dirty) {
       const watched = deployments.get(id);
-      if (watched) found.push(...newsOf(watched, watched.conditions.filter(watches.isFresh), watches.cache));
+      const news = watched ? newsOf(watched, watched.conditions.filter(watches.isFresh), watches.cache) : [];
+      if (news.length === 0) continue;
+      if (cluster.allowance.take(id)) found.push(...news);
+      else later.push(id);
     }
     cluster.dirty.clear();
+    if (later.length > 0) setTimeout(() => touch(cluster, later), retryAfterMs).unref();
     await report(cluster, found);
   };
 
@@ -246,23 +262,44 @@ export function createWatches(deps: WatchesDeps): Watches {
     }
   };
 
-  /** Asks a cluster whose watches have been stale for a while what its deployments wait for. */
+  /** Asks a cluster whose watches have been stale for a while what its deployments wait for. Nobody waits for its answer. */
   const poll = async (cluster: Cluster): Promise<void> => {
     const since = cluster.watches?.staleSince() ?? null;
     const now = Date.now();
     if (cluster.watches === null || since === null || now - since < pollEveryMs) return;
-    if (now - cluster.polledAt < pollEveryMs) return;
-    cluster.polledAt = now;
+    if (cluster.polling || now - cluster.polledAt < pollEveryMs) return;
+    cluster.polling = true;
+    try {
+      await pollOnce(cluster);
+    } catch (err) {
+      deps.log.error(
+        { err, clusterId: cluster.key.clusterId },
+        'asking a cluster what its deployments wait for failed',
+      );
+    } finally {
+      cluster.polling = false;
+      cluster.polledAt = Date.now();
+    }
+  };
+
+  const pollOnce = async (cluster: Cluster): Promise<void> => {
     const client = await deps.clients.get(cluster.key);
     if (!client) return;
-    let asked = 0;
-    for (const watched of [...cluster.deployments.all()]) {
-      const blind = watched.conditions.filter((condition) => !cluster.watches?.isFresh(condition));
-      if (blind.length === 0 || asked >= polledAtOnce) continue;
-      asked += 1;
-      const view = await viewFor(client, watched.namespace, blind.some(isOfMesh));
+    const isBlind = (condition: Condition) => cluster.watches?.isFresh(condition) === false;
+    const blind = [...cluster.deployments.all()].filter(({ conditions }) => conditions.some(isBlind));
+    // Who was asked for is last the next time.
+    const turn = blind.splice(0, polledAtOnce);
+    for (const { id } of turn) cluster.deployments.toEnd(id);
+    const byNamespace = Map.groupBy(turn, ({ namespace }) => namespace);
+    for (const [namespace, deployments] of byNamespace) {
+      const mesh = deployments.some(({ conditions }) => conditions.some(isOfMesh));
+      const view = await viewFor(client, namespace, mesh);
       if (view.kind !== 'read') return;
-      await report(cluster, newsOf(watched, blind, view.view));
+      const found = deployments.flatMap(({ id }) => {
+        const watched = cluster.deployments.get(id);
+        return watched ? newsOf(watched, watched.conditions.filter(isBlind), view.view) : [];
+      });
+      await report(cluster, found);
     }
   };
 
@@ -298,7 +335,7 @@ export function createWatches(deps: WatchesDeps): Watches {
         for (const id of [...cluster.meshed.keys()]) if (!open.has(id)) cluster.meshed.delete(id);
         cluster.watches?.watchProfiles(new Set(cluster.meshed.values()));
         await take(cluster);
-        await poll(cluster);
+        void poll(cluster);
         await releaseIfIdle(deps, clusters, clusterId, cluster);
       }
     },
