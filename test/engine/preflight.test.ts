@@ -360,7 +360,10 @@ describe('The preflight goes on, and warns,', { concurrency: 4 }, () => {
     hold.release();
     const seen = await run.end();
     assert.equal(seen.status, 'FAILED');
-    assert.match(seen.state.error ?? '', /TrafficSplit web cannot be created: an object of that name stands in the way/);
+    assert.match(
+      seen.state.error ?? '',
+      /TrafficSplit web cannot be created: an object of that name stands in the way/,
+    );
     const kept = await scene.client.get('TrafficSplit', scene.namespace, 'web');
     assert.equal(kept?.metadata.resourceVersion, foreign.metadata.resourceVersion);
     await recorder.stop();

@@ -30,7 +30,12 @@ function applyObjects(state: DeploymentState): Instruction[] {
 
 /** No earlier version with pods: the new one goes straight to 100 %, and the strategy's steps are skipped. */
 function replace(state: DeploymentState): Instruction[] {
-  return [...createNewReplicaSets(state), ...firstPodsReady(state), ...removeOldReplicaSets(state)];
+  return [
+    ...removeLeftovers(state),
+    ...createNewReplicaSets(state),
+    ...firstPodsReady(state),
+    ...removeOldReplicaSets(state),
+  ];
 }
 
 function canary(state: DeploymentState, pairs: Pair[]): Instruction[] {
@@ -50,12 +55,10 @@ function pauseInstruction(index: number): Instruction {
 }
 
 function startInstructions(state: DeploymentState, pairs: Pair[]): Instruction[] {
-  const { survey, outline } = state;
+  const { outline } = state;
   return [
     { id: 'S1.survey', kind: 'survey' },
-    ...(survey?.leftovers ?? []).map(
-      ({ slot }): Instruction => ({ id: `S1.remove.${slot}`, kind: 'write', slot, change: { op: 'delete' } }),
-    ),
+    ...removeLeftovers(state),
     ...pinRoots(pairs, 'S2', ({ old }) => old.hash),
     ...pairs.map((pair) =>
       podsBehind(state, pair, 'S2.wait', {
@@ -94,6 +97,12 @@ function startInstructions(state: DeploymentState, pairs: Pair[]): Instruction[]
     ),
     ...meshTakes(state, pairs, 'S6', toRoot, { limitSeconds: firstMeshSeconds, onLimit: 'rollBack' }),
   ];
+}
+
+/** Of runs that ended without it: what sends traffic first. */
+function removeLeftovers({ survey }: DeploymentState): Instruction[] {
+  const leftovers = survey?.leftovers ?? [];
+  return leftovers.map(({ slot }) => ({ id: `S1.remove.${slot}`, kind: 'write', slot, change: { op: 'delete' } }));
 }
 
 const toRoot = { stable: 100, canary: 0 };

@@ -3,8 +3,16 @@ import { describe, test } from 'node:test';
 import type { KubernetesObject } from './kubernetes.ts';
 import { annotationKeys, deploymentKey, hashKey, instanceKey } from './marks.ts';
 import type { DeploymentPlan } from './plan.ts';
-import type { Surroundings } from './preflight.ts';
-import { configMap, namespace, oldHash, oldReplicaSet, rootService, samplePlan } from './testing/samples.ts';
+import type { Surroundings } from './preflight-look.ts';
+import {
+  configMap,
+  namespace,
+  oldHash,
+  oldReplicaSet,
+  rootService,
+  sampleObjects,
+  samplePlan,
+} from './testing/samples.ts';
 import { canaryService, look, ours, profile, rootOf, split } from './testing/surroundings.ts';
 
 describe('a preflight without problems', () => {
@@ -77,6 +85,36 @@ describe('a preflight without problems', () => {
     assert.deepEqual(found.problems, []);
   });
 
+  test('decides which Deployment each root leads to, whatever they are named', () => {
+    const crossed = [
+      { root: 'front', deployment: 'web' },
+      { root: 'internal', deployment: 'api' },
+      { root: 'public', deployment: 'api' },
+    ];
+    const found = look(samplePlan({ pairs: crossed }), undefined, sampleObjects({ pairs: crossed }));
+    assert.deepEqual([found.problems, found.pairs], [[], [1, 0, 0]]);
+    assert.deepEqual(
+      found.workloads.map(({ mode, old }) => [mode, old?.name]),
+      [
+        ['canary', 'api-apiold001'],
+        ['canary', `web-${oldHash}`],
+      ],
+    );
+  });
+
+  test('finds by Deployment whether there is an earlier version', () => {
+    const mixed = [
+      { root: 'api', deployment: 'api', first: true },
+      { root: 'web', deployment: 'web' },
+    ];
+    const found = look(samplePlan({ pairs: mixed }), undefined, sampleObjects({ pairs: mixed }));
+    assert.deepEqual(found.problems, []);
+    assert.deepEqual(
+      found.workloads.map(({ mode }) => mode),
+      ['first', 'canary'],
+    );
+  });
+
   test('finds leftovers of ours whose deployment is over, what sends traffic first', () => {
     const found = look(samplePlan(), (seen) => {
       seen.services.push(canaryService(ours));
@@ -100,7 +138,18 @@ type Row = {
 
 const given = samplePlan({ given: true });
 const withObjects = samplePlan({ objects: true });
+const pairs = ['api', 'web'].map((name) => ({ root: name, deployment: name }));
+/** Two Deployments of one team, each with its root Service. */
+const pairsPlan = teamed(samplePlan({ pairs }));
 const rootName = 'Service shop-qa/web';
+
+function teamed(plan: DeploymentPlan): DeploymentPlan {
+  for (const { manifest } of plan.workloads) {
+    const spec = manifest.spec as { template: { metadata: { labels: Record<string, string> } } };
+    spec.template.metadata.labels.team = 'shop';
+  }
+  return plan;
+}
 
 function withRoot(spec: object): DeploymentPlan {
   const root = rootService();
@@ -178,7 +227,7 @@ const rows: Row[] = [
       rootOf(seen).spec.selector = { app: 'web', tier: 'front' };
     },
     object: rootName,
-    message: /does not select the pods of the Deployment in the manifests; make its selector match/,
+    message: /does not select the pods of a Deployment in the manifests; make its selector match/,
   },
   {
     name: 'root selects a pod of somebody else',
@@ -211,6 +260,24 @@ const rows: Row[] = [
     message: /no longer match the old pods; deploy this Service change on its own first/,
   },
   {
+    name: 'a Service of this file would lose its selector',
+    plan: withRoot({ selector: undefined }),
+    change: () => {},
+    object: rootName,
+    message: /no longer match the old pods; deploy this Service change on its own first/,
+  },
+  {
+    name: 'another Service of this file would lose the old pods',
+    plan: { ...samplePlan(), objects: [{ ...rootService(), metadata: { name: 'admin', namespace } }] },
+    change: (seen) => {
+      const admin = { ...rootService(), metadata: { name: 'admin', namespace }, spec: { selector: { app: 'web' } } };
+      seen.existing = [{ ...admin, spec: { selector: { [hashKey]: oldHash } } }];
+      for (const pod of seen.pods) pod.metadata.labels = { [hashKey]: oldHash };
+    },
+    object: 'Service shop-qa/admin',
+    message: /no longer match the old pods/,
+  },
+  {
     name: 'a Service of this file would lose a port',
     plan: withRoot({ ports: [{ port: 81 }] }),
     change: () => {},
@@ -220,6 +287,13 @@ const rows: Row[] = [
   {
     name: 'a port of a Service of this file would lead elsewhere',
     plan: withRoot({ ports: [{ name: 'http', port: 80, targetPort: 9090 }] }),
+    change: () => {},
+    object: rootName,
+    message: /port 80 is removed or leads elsewhere/,
+  },
+  {
+    name: 'a port of a Service of this file would change its protocol',
+    plan: withRoot({ ports: [{ name: 'http', port: 80, targetPort: 8080, protocol: 'UDP' }] }),
     change: () => {},
     object: rootName,
     message: /port 80 is removed or leads elsewhere/,
@@ -304,6 +378,62 @@ const rows: Row[] = [
     message: /splits Service web already; a root Service can have one TrafficSplit/,
   },
   {
+    name: 'another TrafficSplit splits the same root by its longer name',
+    change: (seen) => {
+      seen.splits.push(split('by-hand', { service: 'web.shop-qa.svc.cluster.local' }));
+    },
+    object: 'TrafficSplit shop-qa/by-hand',
+    message: /splits Service web already/,
+  },
+  {
+    name: 'a TrafficSplit of somebody else splits a root whose first version comes',
+    plan: samplePlan({ replicas: 0 }),
+    change: (seen) => {
+      seen.splits.push(split('web'));
+    },
+    object: 'TrafficSplit shop-qa/web',
+    message: /exists and is not ours; delete or rename it/,
+  },
+  {
+    name: 'that canary Service is driven by another control plane',
+    plan: given,
+    change: (seen) => {
+      const canary = seen.services.find(({ metadata }) => metadata.name === 'web-next') as KubernetesObject;
+      canary.metadata.annotations = { 'cdaas/instance': 'another' };
+    },
+    object: 'Service shop-qa/web-next',
+    message: /another control plane; wait until/,
+  },
+  {
+    name: 'root selects the pods of two Deployments',
+    plan: pairsPlan,
+    change: (seen) => {
+      rootOf(seen).spec.selector = { team: 'shop' };
+    },
+    object: rootName,
+    message: /selects the pods of several Deployments: api, web; narrow its selector to one/,
+  },
+  {
+    name: 'no root leads to a Deployment',
+    plan: { ...pairsPlan, routes: pairsPlan.routes.slice(1) },
+    change: () => {},
+    object: 'Deployment shop-qa/api',
+    message: /no root Service of trafficManagement selects its pods; add an smi entry for it/,
+  },
+  {
+    name: 'root of one pair is skipped by the mesh',
+    plan: pairsPlan,
+    change: (seen) => {
+      const skipped = profile([], { 'smi.linkerd.io/skip': 'true' });
+      seen.serviceProfiles.push({
+        ...skipped,
+        metadata: { ...skipped.metadata, name: 'api.shop-qa.svc.cluster.local' },
+      });
+    },
+    object: 'ServiceProfile shop-qa/api.shop-qa.svc.cluster.local',
+    message: /annotated smi\.linkerd\.io\/skip/,
+  },
+  {
     name: 'the mesh skips root’s ServiceProfile',
     change: (seen) => {
       seen.serviceProfiles.push(profile([], { 'smi.linkerd.io/skip': 'true' }));
@@ -373,7 +503,8 @@ const rows: Row[] = [
 describe('a preflight names what is in the way and what to do', () => {
   for (const { name, plan = samplePlan(), change, object, message } of rows) {
     test(name, () => {
-      const { problems } = look(plan, change);
+      const objects = plan.workloads.length > 1 ? sampleObjects({ pairs }) : undefined;
+      const { problems } = look(plan, change, objects);
       const problem = problems.find((candidate) => message.test(candidate.message));
       assert.ok(problem, JSON.stringify(problems));
       assert.equal(problem.object, object);
@@ -441,5 +572,25 @@ describe('a preflight warns', () => {
       /ConfigMap settings is used by the old pods too/,
     );
     assert.deepEqual(look(withObjects, undefined, uses('extra')).warnings, []);
+  });
+
+  test('of a Secret that old pods use only where its content changes, in whatever form it is written', () => {
+    const secret = (fields: object): KubernetesObject => ({
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name: 'keys', namespace },
+      ...fields,
+    });
+    const set = oldReplicaSet(2);
+    const spec = set.spec as { template: { spec: Record<string, unknown> } };
+    spec.template.spec.volumes = [{ name: 'it', secret: { secretName: 'keys' } }];
+    const stored = secret({ data: { key: btoa('old') } });
+    const warned = (written: object) => {
+      const plan = { ...samplePlan(), objects: [secret(written)] };
+      return look(plan, undefined, [rootService(), set, stored]).warnings;
+    };
+    assert.deepEqual(warned({ stringData: { key: 'old' } }), []);
+    assert.deepEqual(warned({ data: { key: btoa('old') } }), []);
+    assert.match(warned({ stringData: { key: 'new' } }).join(), /Secret keys is used by the old pods too/);
   });
 });

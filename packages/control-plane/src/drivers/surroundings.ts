@@ -3,7 +3,7 @@ import type { Condition, MeshConfirmation } from '@cdaas/pipeline/deployment-sta
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { deploymentKey, hashKey, instanceKey } from '@cdaas/pipeline/marks.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
-import type { Surroundings } from '@cdaas/pipeline/preflight.ts';
+import type { Surroundings } from '@cdaas/pipeline/preflight-look.ts';
 import { chooseSplitApiVersion, splitGroup } from '@cdaas/pipeline/traffic/smi.ts';
 import type { KubeClient } from './kube.ts';
 import { toObject } from './kube-answer.ts';

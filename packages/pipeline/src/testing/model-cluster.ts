@@ -2,7 +2,7 @@ import type { ClusterView } from '../conditions.ts';
 import { isRecord } from '../is-record.ts';
 import type { KubernetesObject } from '../kubernetes.ts';
 import { hashKey } from '../marks.ts';
-import type { Surroundings } from '../preflight.ts';
+import type { Surroundings } from '../preflight-look.ts';
 import type { ClusterWrite } from '../render.ts';
 import { namespace } from './samples.ts';
 
