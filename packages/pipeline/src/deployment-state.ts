@@ -99,6 +99,8 @@ export type Survey = {
   leftovers: { slot: Slot; uid: string; resourceVersion: string }[];
   /** API version of TrafficSplit to write, e.g. `split.smi-spec.io/v1alpha2`. */
   splitApiVersion: string;
+  /** The cluster takes the weights of a TrafficSplit only as strings. */
+  stringWeights?: true;
   meshConfirmation: MeshConfirmation;
 };
 

@@ -294,7 +294,7 @@ function abandon(state: DeploymentState, reason: string, at: string): void {
   for (const [index, route] of outline.routes.entries()) {
     const { pinned, weights } = entryAt(routes, index);
     if (objects[`split.${index}`] && weights) {
-      const spec = JSON.stringify({ spec: splitSpec(route, { stable: 0, canary: 100 }) });
+      const spec = JSON.stringify({ spec: splitSpec(route, { stable: 0, canary: 100 }, state.survey?.stringWeights) });
       left(
         `TrafficSplit ${route.trafficSplitName} has ${weights.stable}/${weights.canary}; to send all traffic to the new version`,
         `patch trafficsplit ${route.trafficSplitName} --type merge -p '${spec}'`,

@@ -23,6 +23,8 @@ export type Surroundings = {
   /** The plan's other objects as they are now, in the plan's order. */
   existing: (KubernetesObject | undefined)[];
   splitApiVersion: string | undefined;
+  /** The schema of TrafficSplits that the cluster publishes, where it publishes one. */
+  splitSchema?: unknown;
   meshConfirmation: MeshConfirmation;
   /** The id of this control plane, as on objects that it wrote. */
   instance: string;

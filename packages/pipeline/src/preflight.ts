@@ -5,6 +5,7 @@ import type { DeploymentPlan } from './plan.ts';
 import { type Look, type Surroundings, type Versions, versionsOf } from './preflight-look.ts';
 import { checkGivenCanary, checkRoot, checkServiceChanges, serviceNamed, warnOfOthers } from './preflight-services.ts';
 import { checkOtherSplits, checkServiceProfile, inTheWay } from './preflight-traffic.ts';
+import { wantsStringWeights } from './traffic/smi.ts';
 
 /** Looks at a target before anything is changed. Problems are all found at once, each with what to do. */
 export function survey(plan: DeploymentPlan, run: Look['run'], seen: Surroundings): Survey {
@@ -60,6 +61,7 @@ export function survey(plan: DeploymentPlan, run: Look['run'], seen: Surrounding
     // In this order leftovers are deleted: first what sends traffic, then where it would go.
     leftovers: leftovers.toSorted((a, b) => Number(isBackend(a)) - Number(isBackend(b))),
     splitApiVersion: seen.splitApiVersion ?? '',
+    ...(wantsStringWeights(seen.splitSchema) ? { stringWeights: true } : {}),
     meshConfirmation: seen.meshConfirmation,
   };
 }

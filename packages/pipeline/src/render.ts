@@ -88,7 +88,7 @@ export function renderWrite(input: {
         ref,
         body: {
           metadata: guarded({ annotations: fence }),
-          spec: splitSpec(entryAt(plan.routes, partOf(slot).index), change.weights),
+          spec: splitSpec(entryAt(plan.routes, partOf(slot).index), change.weights, state.survey?.stringWeights),
         },
       };
     case 'pin':
@@ -146,7 +146,7 @@ function renderCreate(input: Parameters<typeof renderWrite>[0], ref: ObjectRef):
   };
   if (part === 'newReplicaSet') return renderReplicaSet(plan, state, index, { metadata, annotations });
   if (part === 'split') {
-    const spec = splitSpec(entryAt(plan.routes, index), { stable: 100, canary: 0 });
+    const spec = splitSpec(entryAt(plan.routes, index), { stable: 100, canary: 0 }, state.survey?.stringWeights);
     return { apiVersion: ref.apiVersion, kind: ref.kind, metadata, spec };
   }
   if (part === 'canary' && !plan.routes[index]?.canaryServiceGiven) {

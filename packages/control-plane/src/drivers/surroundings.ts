@@ -27,6 +27,8 @@ export async function readSurroundings(
   const served = await client.servedVersions(splitGroup);
   if (served.kind !== 'served') return served;
   const splitApiVersion = chooseSplitApiVersion(served.versions);
+  const splitSchema =
+    splitApiVersion === undefined ? undefined : await client.findSchema(splitApiVersion, 'TrafficSplit');
   const lists = await Promise.all([
     listAll(client, 'v1', 'Service', namespace),
     listAll(client, 'v1', 'Pod', namespace),
@@ -73,6 +75,7 @@ export async function readSurroundings(
       autoscalers: [...hpas, ...scaledObjects],
       existing: existing.map(objectOf),
       splitApiVersion,
+      splitSchema,
       meshConfirmation: asked.meshConfirmation,
       instance: asked.instance,
       finalDeployments: marked.length === 0 ? new Set() : await asked.finalAmong(marked),
