@@ -53,7 +53,7 @@ export type Drive = {
   owned: boolean;
   state: DeploymentState;
   plan: DeploymentPlan;
-  cluster: { uid: string; meshConfirmation: 'linkerd-smi' | 'stored' };
+  clusterUid: string;
   news: UnfoldedEvent[];
   /** Ends the current wait early. */
   poke: () => void;
@@ -76,10 +76,7 @@ export async function openDrive(deps: DriveDeps, row: DrivenDeployment, log: Log
     owned: true,
     state: readDeploymentState(state),
     plan,
-    cluster: {
-      uid: cluster?.clusterUid ?? '',
-      meshConfirmation: cluster?.meshConfirmation === 'linkerd-smi' ? 'linkerd-smi' : 'stored',
-    },
+    clusterUid: cluster?.clusterUid ?? '',
     news,
     poke: () => {},
     poked: false,
@@ -191,7 +188,7 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
       events,
       owned: await ownedChanges(deps.vault, drive.row.organisationId, drive.state, state, originals),
       ...(drive.state.startedAt === null && state.startedAt !== null
-        ? { claims: isFinal(state.status) ? [] : claimsOf(drive.plan, drive.cluster.uid) }
+        ? { claims: isFinal(state.status) ? [] : claimsOf(drive.plan, drive.clusterUid) }
         : {}),
       freeClaims: isFinal(state.status),
     });
@@ -249,7 +246,8 @@ async function perform(deps: DriveDeps, drive: Drive): Promise<Own | null> {
   if (effect === null) return null;
   const now = () => deps.clock.now();
   const client = await deps.clients.get(row);
-  if (!client) {
+  const settings = await deps.clients.settings(row);
+  if (!client || !settings) {
     const message = 'the cluster is no longer registered';
     return { event: { type: 'unreachable', at: now().toISOString(), key: effect.key, message } };
   }
@@ -260,7 +258,8 @@ async function perform(deps: DriveDeps, drive: Drive): Promise<Own | null> {
     effect,
     version: row.version,
     instance: deps.instance,
-    meshConfirmation: drive.cluster.meshConfirmation,
+    meshConfirmation: settings.meshConfirmation,
+    limits: settings,
     finalAmong: (ids) => finalAmong(deps.db, ids),
     previousForm: (slot) => previousForm(deps.db, deps.vault, row.organisationId, row.id, slot),
     now,

@@ -6,25 +6,51 @@ export type ClusterLimits = { name: string; namespaces: readonly string[]; clust
 
 /**
  * Checks a plan against the allow-lists of its cluster. Without them anybody who may deploy could use the stored
- * credential for all that it can do, up to making himself its administrator.
+ * credential for all that it can do, up to making himself its administrator. The driver checks again (drivers/effects.ts):
+ * only the cluster knows for certain which kinds lie outside of namespaces.
  */
 export function checkLimits(plan: DeploymentPlan, cluster: ClusterLimits): Violation[] {
   const path = `/targets/${plan.target.replaceAll('~', '~0').replaceAll('/', '~1')}`;
   const found = new Map<string, Violation>();
   for (const { kind, metadata } of [...plan.workloads.map(({ manifest }) => manifest), ...plan.objects]) {
     const { name, namespace } = metadata;
-    if (namespace === undefined) {
-      if (cluster.clusterScopedKinds.includes(kind)) continue;
-      const message = `${kind} ${name} is not allowed in cluster "${cluster.name}": it lies outside of namespaces.`;
-      const hint = `Cluster-scoped kinds allowed there: ${list(cluster.clusterScopedKinds)}.`;
-      found.set(`kind ${kind} ${name}`, { code: 'manifest.kind', message, path, hint });
-    } else if (cluster.namespaces.length > 0 && !cluster.namespaces.includes(namespace)) {
-      const message = `Namespace ${namespace} is not open for deployments in cluster "${cluster.name}".`;
-      const hint = `Open namespaces: ${list(cluster.namespaces)}.`;
-      found.set(`namespace ${namespace}`, { code: 'field.enum', message, path: `${path}/namespace`, hint });
+    const outside = outsideLimits({ kind, name, namespace }, cluster);
+    if (outside?.rule === 'kind') {
+      found.set(outside.message, { code: 'manifest.kind', message: outside.message, path, hint: outside.hint });
+    } else if (outside) {
+      const { message, hint } = outside;
+      found.set(message, { code: 'field.enum', message, path: `${path}/namespace`, hint });
     }
   }
   return [...found.values()];
+}
+
+export type Outside = { rule: 'kind' | 'namespace'; message: string; hint: string };
+
+/**
+ * Why an object may not be deployed to a cluster; undefined where it may.
+ *
+ * @param object `namespace` undefined: its kind lies outside of namespaces
+ */
+export function outsideLimits(
+  { kind, name, namespace }: { kind: string; name: string; namespace: string | undefined },
+  { name: cluster, namespaces, clusterScopedKinds }: ClusterLimits,
+): Outside | undefined {
+  if (namespace === undefined && !clusterScopedKinds.includes(kind)) {
+    return {
+      rule: 'kind',
+      message: `${kind} ${name} is not allowed in cluster "${cluster}": it lies outside of namespaces.`,
+      hint: `Cluster-scoped kinds allowed there: ${list(clusterScopedKinds)}.`,
+    };
+  }
+  // A Namespace is as good as what is in it: its labels say who may do what there.
+  const entered = namespace ?? (kind === 'Namespace' ? name : undefined);
+  if (entered === undefined || namespaces.length === 0 || namespaces.includes(entered)) return undefined;
+  return {
+    rule: 'namespace',
+    message: `Namespace ${entered} is not open for deployments in cluster "${cluster}".`,
+    hint: `Open namespaces: ${list(namespaces)}.`,
+  };
 }
 
 function list(words: readonly string[]): string {

@@ -3,7 +3,7 @@ import { narrateObservation } from '@cdaas/pipeline/narrate.ts';
 import { readDeploymentState } from '@cdaas/pipeline/stored.ts';
 import type { Logger } from 'pino';
 import { type Allowance, createAllowance } from './allowance.ts';
-import { type Database, scoped } from './db.ts';
+import type { Database } from './db.ts';
 import type { ClusterKey, KubeClients } from './drivers/kube-clients.ts';
 import { isOfMesh, viewFor } from './drivers/surroundings.ts';
 import { appendNews } from './news.ts';
@@ -54,6 +54,8 @@ type Cluster = {
   key: ClusterKey;
   /** Of the lease, while this worker holds it. */
   epoch: number | null;
+  /** Those that are watched; empty: all. */
+  namespaces: readonly string[];
   /** The worker that watches it, where that is another. */
   leaseOwner: number | null;
   watches: ClusterWatches | null;
@@ -93,6 +95,7 @@ export function createWatches(deps: WatchesDeps): Watches {
       cluster = {
         key: { organisationId, tenantId, clusterId },
         epoch: null,
+        namespaces: [],
         leaseOwner: null,
         watches: null,
         deployments: createWatchedDeployments(),
@@ -125,9 +128,16 @@ export function createWatches(deps: WatchesDeps): Watches {
     const lease = await takeWatchLease(deps.db, deps.workerId, clusterId);
     cluster.leaseOwner = lease.owner === deps.workerId ? null : lease.owner;
     if (lease.owner !== deps.workerId) return;
-    const namespaces = await namespacesOf(deps.db, cluster.key);
+    const settings = await deps.clients.settings(cluster.key);
     if (closed) return;
     cluster.epoch = lease.epoch;
+    watch(cluster, settings?.namespaces ?? []);
+  };
+
+  /** Begins to watch, anew where it watches already. */
+  const watch = (cluster: Cluster, namespaces: readonly string[]): void => {
+    cluster.watches?.stop();
+    cluster.namespaces = namespaces;
     cluster.watches = watchCluster({
       clients: deps.clients,
       key: cluster.key,
@@ -145,6 +155,14 @@ export function createWatches(deps: WatchesDeps): Watches {
       cluster,
       [...cluster.deployments.all()].map(({ id }) => id),
     );
+  };
+
+  /** A registration that was changed may open other namespaces, or a credential that may list in some only. */
+  const rewatch = async (cluster: Cluster): Promise<void> => {
+    if (cluster.epoch === null) return;
+    const settings = await deps.clients.settings(cluster.key);
+    const isChanged = settings && settings.namespaces.join() !== cluster.namespaces.join();
+    if (isChanged && cluster.epoch !== null && !closed) watch(cluster, settings.namespaces);
   };
 
   const touch = (cluster: Cluster, ids: Iterable<string>): void => {
@@ -335,6 +353,7 @@ export function createWatches(deps: WatchesDeps): Watches {
         for (const id of [...cluster.meshed.keys()]) if (!open.has(id)) cluster.meshed.delete(id);
         cluster.watches?.watchProfiles(new Set(cluster.meshed.values()));
         await take(cluster);
+        await rewatch(cluster);
         void poll(cluster);
         await releaseIfIdle(deps, clusters, clusterId, cluster);
       }
@@ -394,12 +413,6 @@ function loseLease(cluster: Cluster): void {
   for (const { told } of cluster.deployments.all()) {
     for (const [key, { number }] of told) if (number === Number.POSITIVE_INFINITY) told.delete(key);
   }
-}
-
-async function namespacesOf(db: Database, key: ClusterKey): Promise<string[]> {
-  const where = { id: key.clusterId };
-  const row = await scoped(db, key, (tx) => tx.cluster.findUnique({ where, select: { namespaces: true } }));
-  return row?.namespaces ?? [];
 }
 
 async function releaseIfIdle(

@@ -5,6 +5,7 @@ import {
   type Effect,
   partOf,
   type Slot,
+  type Survey,
   type WriteEffect,
 } from '@cdaas/pipeline/deployment-state.ts';
 import { isRecord } from '@cdaas/pipeline/is-record.ts';
@@ -15,6 +16,7 @@ import { blindSurvey, survey } from '@cdaas/pipeline/preflight.ts';
 import type { Surroundings } from '@cdaas/pipeline/preflight-look.ts';
 import { type ClusterWrite, factsOf, fenceVersion, refOf, renderWrite } from '@cdaas/pipeline/render.ts';
 import { slotOfObject } from '@cdaas/pipeline/slot-of-object.ts';
+import { type ClusterLimits, outsideLimits } from '../cluster-limits.ts';
 import type { KubeClient, ResourceRef } from './kube.ts';
 import { statusMessage, statusReason, toObject } from './kube-answer.ts';
 import type { Answered, Outcome } from './kube-exchange.ts';
@@ -36,6 +38,8 @@ export type Performance = {
   version: number;
   instance: string;
   meshConfirmation: 'linkerd-smi' | 'stored';
+  /** What the cluster's registration lets be deployed there. */
+  limits: ClusterLimits;
   /** Which of these deployments are over; asked for objects that stand in the way. */
   finalAmong(deploymentIds: string[]): Promise<ReadonlySet<string>>;
   /** The saved form of an object, for a restore. */
@@ -65,6 +69,12 @@ export async function performEffect(performance: Performance): Promise<Performed
 
 async function performSurvey(performance: Performance): Promise<Performed> {
   const { client, plan, state, effect } = performance;
+  const outside = await findOutside(performance);
+  if (!Array.isArray(outside)) return failed(performance, effect.key, outside);
+  if (outside.length > 0) {
+    const closed = { ...blindSurvey(plan, []), problems: outside };
+    return { kind: 'event', event: { type: 'surveyed', at: at(performance), key: effect.key, survey: closed } };
+  }
   const read = await readSurroundings(client, plan, performance);
   if (read.kind === 'forbidden') {
     const blind = blindSurvey(plan, read.rights);
@@ -74,6 +84,24 @@ async function performSurvey(performance: Performance): Promise<Performed> {
   const found = survey(plan, state, read.surroundings);
   const originals = originalsOf(plan, state, read.surroundings);
   return { kind: 'event', event: { type: 'surveyed', at: at(performance), key: effect.key, survey: found }, originals };
+}
+
+/**
+ * Objects of the plan that the cluster's registration does not let be deployed there. Asked before anything else is done,
+ * because only the cluster knows which kinds lie outside of namespaces, and the registration may have changed.
+ */
+async function findOutside({ client, plan, limits }: Performance): Promise<Survey['problems'] | Outcome> {
+  const problems: Survey['problems'] = [];
+  for (const { apiVersion, kind, metadata } of [...plan.workloads.map(({ manifest }) => manifest), ...plan.objects]) {
+    const resource = await client.findResource(apiVersion, kind);
+    // What is not served yet may be by a definition in the same file; it is looked at again before it is written.
+    if (resource.kind !== 'found' && resource.kind !== 'absent') return resource;
+    const namespaced = resource.kind === 'found' ? resource.namespaced : metadata.namespace !== undefined;
+    const namespace = namespaced ? metadata.namespace : undefined;
+    const outside = outsideLimits({ kind, name: metadata.name, namespace }, limits);
+    if (outside) problems.push({ object: `${kind} ${metadata.name}`, message: `${outside.message} ${outside.hint}` });
+  }
+  return problems;
 }
 
 function originalsOf(plan: DeploymentPlan, state: DeploymentState, seen: Surroundings): Original[] {
@@ -132,6 +160,13 @@ async function performWrite(performance: Performance, effect: WriteEffect): Prom
   const write = renderWrite({ plan, state, effect, mark, root, previous });
   const located = await locate(client, write.ref);
   if (located.kind !== 'located') return failed(performance, effect.key, located);
+  // Only what brings something new is held back: a roll back always may.
+  const isNew = write.verb === 'create' || write.verb === 'apply';
+  const { kind, name } = write.ref;
+  const outside = isNew
+    ? outsideLimits({ kind, name, namespace: located.ref.namespace }, performance.limits)
+    : undefined;
+  if (outside) return failed(performance, effect.key, forbiddenHere(outside.message));
   const outcome = await send(client, located.ref, write);
   if (outcome.kind === 'unreachable' && outcome.sent) {
     return { kind: 'event', event: { type: 'lost', at: at(performance), key: effect.key, message: outcome.reason } };
@@ -175,6 +210,11 @@ async function locate(client: KubeClient, ref: ObjectRef): Promise<Located | Out
   if (resource.kind !== 'absent') return resource;
   const message = `the cluster does not serve ${ref.kind} of ${ref.apiVersion}`;
   return { kind: 'answered', status: 404, body: { kind: 'Status', reason: 'NotFound', message } };
+}
+
+/** As a cluster would refuse it that knew the registration. */
+function forbiddenHere(message: string): Answered {
+  return { kind: 'answered', status: 403, body: { kind: 'Status', reason: 'Forbidden', message } };
 }
 
 function serviceRef(namespace: string, name: string): ResourceRef {
