@@ -48,3 +48,15 @@ test('a list of namespaces closes all others, for the Deployment and every objec
     ['shop', 'kube-system'],
   );
 });
+
+test('where namespaces are listed, only those may be deployed as objects', () => {
+  const cluster = { name: 'east', namespaces: ['shop'], clusterScopedKinds: ['Namespace', 'PriorityClass'] };
+  const found = checkLimits(
+    plan([object('Namespace', 'shop'), object('Namespace', 'kube-system'), object('PriorityClass', 'high')]),
+    cluster,
+  );
+  assert.deepEqual(
+    found.map(({ message }) => message),
+    ['Namespace kube-system is not open for deployments in cluster "east".'],
+  );
+});

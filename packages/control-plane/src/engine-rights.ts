@@ -56,7 +56,7 @@ export const engineRights: readonly Right[] = [
   {
     group: 'apps',
     resource: 'deployments',
-    verbs: ['get', 'list', 'watch', 'create', 'update', 'patch', 'delete'],
+    verbs: ['get', 'list', 'watch', 'create', 'patch', 'delete'],
     need: 'always',
     why: 'a Deployment that runs already is taken over, or kept up to date where asked for',
   },
