@@ -1,232 +1,231 @@
-/**
- * `npm run bench [-- --canaries 1,100]`: whole canaries through the real engine, a worker process of its own, the
- * sandbox cluster and an embedded Postgres, all on this machine. Times are taken where they count: when the API server
- * tells a watcher of the new weight. Nothing here is a test; absolute figures move with the machine, ratios hold.
- */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { registerCluster } from '@cdaas/control-plane/clusters.ts';
-import { openDatabase } from '@cdaas/control-plane/db.ts';
-import { createKubeClient } from '@cdaas/control-plane/drivers/kube.ts';
-import { watchResource } from '@cdaas/control-plane/drivers/kube-watch.ts';
-import { createVault, loadOrCreateKey } from '@cdaas/control-plane/encryption.ts';
-import { bootstrap } from '@cdaas/control-plane/organisations.ts';
-import { createOutbound, parseOutboundAllow } from '@cdaas/control-plane/outbound.ts';
-import { systemContext } from '@cdaas/control-plane/principals.ts';
-import { openQueue } from '@cdaas/control-plane/queue.ts';
-import { startPipeline } from '@cdaas/control-plane/start.ts';
-import { startSandbox } from '@cdaas/sandbox/sandbox.ts';
-import { pino } from 'pino';
-import { cloneDatabase } from '../test/support/database.ts';
+import { type Counts, realCluster, sandboxCluster } from './clusters.ts';
+import { hasRedis, openControlPlane, type QueueBackend, queueBackends, startDatabase } from './control-plane.ts';
+import { type Figure, judged, quantile, type RowId, rows, table } from './figures.ts';
+import { openBench, type Together } from './measurements.ts';
+import { residentMb } from './processes.ts';
+
+const rowIds = Object.keys(rows) as RowId[];
+const usualRows: RowId[] = ['step', 'late', 'requests', '100-at-once', 'cpu', 'kill', 'restart'];
 
 const usage = `npm run bench [-- options]
 
-Measures whole canaries of ten weights: a worker process, the sandbox cluster and an embedded Postgres, all on this
-machine. Told are the time from weight to weight as a watcher of the cluster sees it (without pauses), how late weights
-are after pauses of 1 s, writes to the cluster, CPU and memory of the worker. It takes about half a minute on two
-cores, longer for more canaries. Nothing is kept. Figures of one machine can be compared, those of two cannot.
+Measures whole canaries of ten weights and one pod: the real use cases, a worker process, a Postgres with its defaults, and
+a cluster, all on this machine, beside the figures of others. Times are taken when the cluster tells a watcher of a weight.
+Connections do not drain (DRAIN_SECONDS is 0); set-up (to ready pods and the TrafficSplit) and clean-up are told apart.
+Figures of one machine can be compared, those of two cannot.
 
-  --canaries 1,100   how many canaries at once, for the rows with pauses
+  --real             on a real Kubernetes control plane (Go builds it once), with raised client limits of its controllers;
+                     requests are counted from its audit log. Without: on the sandbox, in the bench's own process
+  --rows LIST        which rows, divided by commas: ${rowIds.join(', ')}
+                     usual: ${usualRows.join(', ')}
+  --queue LIST       ${queueBackends.join(', ')}; usual: both, where redis-server is there
+  --mesh             weights count when Linkerd's SMI adaptor has taken them; usual: as stored
+  --profile FOLDER   workers write CPU profiles there, for the profiler of Chrome or VS Code
   --help             this text
+
+The usual rows take about two minutes a queue; 500-at-once and memory some minutes each, 1000-at-once more.
 `;
-const { values } = parseArgs({
-  options: { canaries: { type: 'string', default: '1,100' }, help: { type: 'boolean' } },
-});
-if (values.help) {
-  process.stdout.write(usage);
-  process.exit(0);
-}
-const sizes = values.canaries.split(',').map(Number);
-if (!sizes.every((size) => Number.isInteger(size) && size > 0)) {
-  process.stderr.write(`--canaries takes whole numbers, such as 1,100\n\n${usage}`);
-  process.exit(2);
+
+function readOptions() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        real: { type: 'boolean', default: false },
+        rows: { type: 'string', default: usualRows.join(',') },
+        queue: { type: 'string', default: hasRedis() ? queueBackends.join(',') : 'postgres' },
+        mesh: { type: 'boolean', default: false },
+        profile: { type: 'string' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    });
+    if (values.help) {
+      process.stdout.write(usage);
+      process.exit(0);
+    }
+    return {
+      isReal: values.real,
+      wanted: new Set(oneOf('rows', values.rows, rowIds)),
+      backends: oneOf('queue', values.queue, queueBackends),
+      hasMesh: values.mesh,
+      profileFolder: values.profile === undefined ? undefined : resolve(values.profile),
+    };
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : error}\n\n${usage}`);
+    process.exit(2);
+  }
 }
 
-const weights = [10, 20, 30, 40, 50, 60, 70, 80, 90, 99];
-
-/** A deployment file of one pod, ten weights, and a pause of a second after each where asked for. */
-function file(name: string, version: number, pauses: boolean): string {
-  const steps = weights.flatMap((weight) => [
-    { setWeight: { weight } },
-    ...(pauses ? [{ pause: { duration: 1, unit: 'seconds' } }] : []),
-  ]);
-  const labels = { app: name };
-  const deployment = {
-    apiVersion: 'apps/v1',
-    kind: 'Deployment',
-    metadata: { name },
-    spec: {
-      replicas: 1,
-      selector: { matchLabels: labels },
-      template: { metadata: { labels }, spec: { containers: [{ name: 'app', image: `bench:${version}` }] } },
-    },
-  };
-  const service = {
-    apiVersion: 'v1',
-    kind: 'Service',
-    metadata: { name },
-    spec: { selector: labels, ports: [{ port: 80 }] },
-  };
-  return JSON.stringify({
-    version: 'v1',
-    kind: 'kubernetes',
-    application: name,
-    targets: { bench: { account: 'sandbox', namespace: 'default', strategy: 'ten' } },
-    manifests: [deployment, service].map((object) => ({ inline: JSON.stringify(object) })),
-    strategies: { ten: { canary: { steps } } },
-    trafficManagement: [{ smi: [{ rootServiceName: name }] }],
+function oneOf<Word extends string>(option: string, text: string, known: readonly Word[]): Word[] {
+  return text.split(',').map((word) => {
+    const found = known.find((each) => each === word);
+    if (found === undefined) throw new Error(`--${option} knows ${known.join(', ')}, not "${word}"`);
+    return found;
   });
 }
 
+const { isReal, wanted, backends, hasMesh, profileFolder } = readOptions();
+if (profileFolder !== undefined) mkdirSync(profileFolder, { recursive: true });
 const folder = mkdtempSync(join(tmpdir(), 'cdaas-bench-'));
-const log = pino({ level: 'error' });
-const sandbox = await startSandbox({ dataDir: join(folder, 'sandbox') });
-const database = await cloneDatabase('bench');
-const keyFile = join(folder, 'key');
-const key = await loadOrCreateKey(keyFile);
-const allow = `cluster:127.0.0.1/32:${sandbox.port}`;
-const allowed = parseOutboundAllow(allow);
-const outbound = createOutbound(allowed.ok ? allowed.rules : []);
-const db = await openDatabase({ url: database.url, role: 'cdaas_api' });
-const workerDb = await openDatabase({ url: database.url, role: 'cdaas_worker' });
-const queue = await openQueue({ databaseUrl: database.url, role: 'cdaas_api' });
-const scope = await bootstrap(db, { organisation: 'bench', tenant: 'main', credential: 'bench' });
-const vault = createVault(key, db);
-const base = { db, queue, vault, outbound, log, clock: db.clock, publicUrl: 'http://127.0.0.1', drainSeconds: 0 };
-const ctx = systemContext(base, scope, 'bench');
-const { server, caData, token } = sandbox;
-await registerCluster(ctx, { name: 'sandbox', server, caData, token, meshConfirmation: 'stored' });
+process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 
-/** When each weight of each split was told to a watcher: [name, canary weight, ms]. */
-const seen: [string, number, number][] = [];
-let requests = 0;
-sandbox.intercept = async (_request, phase) => {
-  if (phase === 'before') requests += 1;
-  return 'continue';
-};
-const watching = new AbortController();
-const client = createKubeClient({
-  server,
-  caData: Buffer.from(caData, 'base64').toString(),
-  credential: { token },
-  outbound,
-});
-const watched = watchResource(client, {
-  apiVersion: 'split.smi-spec.io/v1alpha2',
-  plural: 'trafficsplits',
-  signal: watching.signal,
-  onSnapshot() {},
-  onEvent(type, object) {
-    if (type === 'DELETED') return;
-    const spec = object.spec as { service: string; backends: { service: string; weight: number }[] };
-    const canary = spec.backends.find(({ service }) => service !== spec.service)?.weight ?? 0;
-    seen.push([object.metadata.name, canary, performance.now()]);
-  },
-  onState() {},
-});
-
-const worker = startWorkerProcess();
-let round = 0;
-try {
-  process.stdout.write(`${cpus().length} cores; worker, sandbox and Postgres on this machine; stored confirmation\n\n`);
-  await measure(1, false);
-  for (const size of sizes) await measure(size, true);
-} finally {
-  worker.kill('SIGTERM');
-  watching.abort();
-  await watched;
-  await client.close();
-  await queue.close();
-  await Promise.all([db.close(), workerDb.close()]);
-  await database.drop();
-  await sandbox.stop();
-  rmSync(folder, { recursive: true });
+const columns = new Map<string, Map<RowId, Figure>>();
+let name = '';
+for (const backend of backends) {
+  const [figures, clusterName] = await measureOn(backend);
+  columns.set(`queue on ${backend}`, figures);
+  name = clusterName;
 }
+say(`\n${table(name, columns)}\n`);
+const missed = [...columns.values()].flatMap((column) => [...column.values()]).filter(({ ok }) => ok === false).length;
+say(missed === 0 ? 'Every target was reached.' : `${missed} targets were missed.`);
+process.exit();
 
-async function measure(size: number, pauses: boolean): Promise<void> {
-  round += 1;
-  const names = Array.from({ length: size }, (_, index) => `bench-${round}-${index}`);
-  await deployAll(names, 1, pauses);
-  seen.length = 0;
-  requests = 0;
-  const cpuBefore = cpuSeconds(worker);
-  const began = performance.now();
-  await deployAll(names, 2, pauses);
-  const tookMs = performance.now() - began;
-  const stepsMs: number[] = [];
-  let firstMs = Number.POSITIVE_INFINITY;
-  let lastMs = 0;
-  for (const name of names) {
-    const times = weights.map(
-      (weight) => seen.find(([split, canary]) => split === name && canary === weight)?.[2] ?? Number.NaN,
-    );
-    firstMs = Math.min(firstMs, times[0] ?? Number.NaN);
-    lastMs = Math.max(lastMs, times.at(-1) ?? Number.NaN);
-    for (let step = 1; step < times.length; step += 1)
-      stepsMs.push((times[step] ?? 0) - (times[step - 1] ?? 0) - (pauses ? 1000 : 0));
-  }
-  stepsMs.sort((a, b) => a - b);
-  const p = (share: number) => stepsMs[Math.min(stepsMs.length - 1, Math.floor(stepsMs.length * share))]?.toFixed(1);
-  const rows: [string, string][] = [
-    [
-      pauses ? 'lateness after a pause of 1 s, p50 / p99 / max' : 'step to step, p50 / p99 / max',
-      `${p(0.5)} / ${p(0.99)} / ${p(1)} ms`,
-    ],
-    [
-      'first weight to last',
-      `${((lastMs - firstMs) / 1000).toFixed(2)} s${pauses ? ` (ideal ${weights.length - 1} s)` : ''}`,
-    ],
-    ['start request to SUCCEEDED', `${(tookMs / 1000).toFixed(2)} s`],
-    ['writes to the cluster per canary', (requests / size).toFixed(1)],
-    ['worker CPU / resident memory', `${(cpuSeconds(worker) - cpuBefore).toFixed(2)} s / ${residentMb(worker)} MB`],
-  ];
-  process.stdout.write(
-    `${size} ${size === 1 ? 'canary' : 'canaries at once'}, 10 weights${pauses ? ', 1 s pauses' : ', no pauses'}\n`,
-  );
-  for (const [what, figure] of rows) process.stdout.write(`  ${what.padEnd(48)}${figure}\n`);
-  process.stdout.write('\n');
-}
-
-async function deployAll(names: string[], version: number, pauses: boolean): Promise<void> {
-  const ids: string[] = [];
-  for (const name of names) {
-    const text = file(name, version, pauses);
-    ids.push((await startPipeline(ctx, { source: { json: text } })).pipelineId);
-  }
-  for (;;) {
-    const open = await workerDb.prisma.pipeline.findMany({
-      where: { id: { in: ids }, NOT: { status: 'SUCCEEDED' } },
-      select: { status: true },
-    });
-    if (open.some(({ status }) => status === 'FAILED')) throw new Error('a canary of the bench failed');
-    if (open.length === 0) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
-function startWorkerProcess(): ChildProcess {
-  const environment = {
-    ...process.env,
-    DATABASE_URL: database.url,
-    ENCRYPTION_KEY_FILE: keyFile,
-    OUTBOUND_ALLOW: allow,
-    LOG_LEVEL: 'error',
+async function measureOn(backend: QueueBackend): Promise<[Map<RowId, Figure>, string]> {
+  const place = mkdtempSync(join(folder, `${backend}-`));
+  const database = await startDatabase(join(place, 'postgres'));
+  const cluster = isReal ? await realCluster(hasMesh) : await sandboxCluster(place, hasMesh);
+  const controlPlane = await openControlPlane({
+    folder: place,
+    backend,
+    database,
+    cluster,
+    meshConfirmation: hasMesh ? 'linkerd-smi' : 'stored',
+    profileFolder,
+  });
+  const bench = openBench(cluster, controlPlane);
+  const figures = new Map<RowId, Figure>();
+  const note = (id: RowId, figure: Figure) => {
+    figures.set(id, figure);
+    say(`  ${rows[id].title}: ${figure.text}   (to reach: ${rows[id].target})`);
   };
-  const main = join(import.meta.dirname, '../apps/worker/src/main.ts');
-  const flags = ['--max-semi-space-size=2', '--disable-warning=ExperimentalWarning', main];
-  return spawn(process.execPath, flags, { env: environment, stdio: 'inherit' });
+  const confirmation = hasMesh ? 'taken by the mesh' : 'as stored';
+  say(`\n${cluster.name}, queue on ${backend}, weights ${confirmation}, ${cpus().length} cores for everything`);
+  try {
+    let worker = await controlPlane.startWorker();
+    await sleep(3_000);
+    const idleMb = residentMb(worker.pid);
+
+    if (wanted.has('step')) {
+      const gaps = await repeated(5, bench.stepToStep);
+      note('step', judged(`${ms(quantile(gaps, 0.5))} (p99 ${ms(quantile(gaps, 0.99))})`, quantile(gaps, 0.5) <= 8));
+    }
+    if (wanted.has('late')) {
+      const late = await repeated(3, bench.lateness);
+      const [middle, most] = [quantile(late, 0.5), quantile(late, 1)];
+      note('late', judged(`${middle.toFixed(1)} / ${ms(most)}`, middle <= 8 && most <= 20));
+    }
+    if (wanted.has('requests')) {
+      const counts = await bench.requests();
+      note('requests', requestsFigure(counts));
+      say(`    ${tell(counts)}`);
+    }
+    if (wanted.has('100-at-once') || wanted.has('cpu')) {
+      const result = await bench.together(100, worker);
+      tellTogether(result);
+      if (wanted.has('100-at-once')) note('100-at-once', judged(seconds(result.weightsMs), result.weightsMs <= 11_500));
+      const { weights, whole } = result.workerCpu;
+      if (wanted.has('cpu')) note('cpu', judged(`${weights.toFixed(2)} s, ${whole.toFixed(2)} s`, whole <= 2));
+    }
+    if (wanted.has('500-at-once') || wanted.has('memory')) {
+      const first = await bench.together(500, worker);
+      tellTogether(first);
+      if (wanted.has('500-at-once')) note('500-at-once', judged(seconds(first.weightsMs), first.weightsMs <= 17_000));
+      if (wanted.has('memory')) {
+        let last = first;
+        for (let round = 2; round <= 4; round += 1) {
+          last = await bench.together(500, worker);
+          tellTogether(last);
+        }
+        const isSmall = first.residentMb <= 200 && last.residentMb - first.residentMb <= 20;
+        note('memory', judged(`${idleMb} / ${first.residentMb} / ${last.residentMb} MB`, isSmall));
+      }
+    }
+    if (wanted.has('1000-at-once')) {
+      const result = await bench.together(1_000, worker);
+      tellTogether(result);
+      note('1000-at-once', judged(seconds(result.weightsMs), result.weightsMs <= 26_000));
+    }
+    if (wanted.has('restart')) {
+      const took = await repeated(5, async () => [
+        await bench.killed(async () => {
+          worker = await controlPlane.startWorker();
+        }),
+      ]);
+      note('restart', killFigure(took, 2_000));
+    }
+    if (wanted.has('kill')) {
+      // The killed one's successor is there before the next kill, so that there are two each time.
+      await controlPlane.startWorker();
+      const took = await repeated(5, async () => {
+        const tookMs = await bench.killed();
+        await controlPlane.startWorker();
+        return [tookMs];
+      });
+      note('kill', killFigure(took, 1_000));
+    }
+    return [figures, cluster.name];
+  } finally {
+    bench.close();
+    await controlPlane.close();
+    await cluster.stop();
+    await database.stop();
+  }
 }
 
-/** User and system time of a process so far (Linux: /proc). */
-function cpuSeconds({ pid }: ChildProcess): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  return (Number(fields[11]) + Number(fields[12])) / 100;
+/** In all, and patches of TrafficSplits for each weight. Watches and what looks after the cluster's health are told apart. */
+function requestsFigure(counts: Counts): Figure {
+  const isBeside = (kind: string) => kind.startsWith('watch ') || kind.endsWith(' events') || kind.includes(' /');
+  const sum = (which: (kind: string) => boolean) =>
+    Object.entries(counts).reduce((total, [kind, count]) => total + (which(kind) ? count : 0), 0);
+  const [all, beside] = [sum((kind) => !isBeside(kind)), sum(isBeside)];
+  const perWeight = (counts['patch trafficsplits'] ?? 0) / 10;
+  // Besides the ten weights there is the split's own end.
+  return judged(`${all}, ${perWeight.toFixed(1)} (and ${beside} watches and Events)`, all <= 35 && perWeight <= 1.2);
 }
 
-function residentMb({ pid }: ChildProcess): number {
-  const line = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  return Math.round(Number(line?.[1]) / 1024);
+function tell(counts: Counts): string {
+  const parts = Object.entries(counts).sort(([, a], [, b]) => b - a);
+  return parts.map(([kind, count]) => `${count} ${kind}`).join(', ');
+}
+
+function killFigure(tookMs: number[], mostMs: number): Figure {
+  const [middle, most] = [quantile(tookMs, 0.5), quantile(tookMs, 1)];
+  return judged(`${(middle / 1000).toFixed(2)} / ${seconds(most)}`, most <= mostMs);
+}
+
+function tellTogether({ size, setUpMs, weightsMs, cleanUpMs, lateMs, cpu, cpuOfAll, residentMb: mb }: Together): void {
+  const late = `${ms(quantile(lateMs, 0.5))} / ${ms(quantile(lateMs, 1))}`;
+  say(`  ${size} together: set-up ${seconds(setUpMs)}, weights ${seconds(weightsMs)}, clean-up ${seconds(cleanUpMs)}`);
+  say(`    late p50 / max ${late}; worker ${mb} MB afterwards`);
+  const used = Object.entries(cpu).sort(([, a], [, b]) => b - a);
+  const total = used.reduce((sum, [, one]) => sum + one, 0);
+  const share = (part: number) => `${((part / (cpus().length * (weightsMs / 1000))) * 100).toFixed(0)} % of all cores`;
+  const parts = used.filter(([, one]) => one >= 0.05).map(([who, one]) => `${who} ${one.toFixed(1)} s`);
+  say(`    CPU during the weights: ${parts.join(', ')}; together ${share(total)}`);
+  const others = Math.max(0, cpuOfAll - total);
+  if (others > 0.1 * total) say(`    Other programs of this machine used ${share(others)}: the figures are not clean`);
+}
+
+async function repeated(times: number, measure: () => Promise<number[]>): Promise<number[]> {
+  const all: number[] = [];
+  for (let turn = 0; turn < times; turn += 1) all.push(...(await measure()));
+  return all;
+}
+
+function ms(value: number): string {
+  return `${value.toFixed(1)} ms`;
+}
+
+function seconds(valueMs: number): string {
+  return `${(valueMs / 1000).toFixed(2)} s`;
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
 }

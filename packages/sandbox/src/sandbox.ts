@@ -11,6 +11,7 @@ import { cleanupController } from './controllers/cleanup.ts';
 import type { Controller } from './controllers/controller.ts';
 import { deploymentController } from './controllers/deployments.ts';
 import { endpointController } from './controllers/endpoints.ts';
+import { garbageCollector } from './controllers/garbage-collector.ts';
 import { podController } from './controllers/pods.ts';
 import { replicaSetController } from './controllers/replicasets.ts';
 import { type Faults, noFaults } from './faults.ts';
@@ -31,6 +32,8 @@ export type SandboxOptions = {
   log?: (line: string) => void;
   /** Chooses backends and pods for `send`; in [0, 1). */
   random?: () => number;
+  /** Told every request as it comes, before it is answered. */
+  onRequest?: (request: { method: string; url: string; userAgent: string }) => void;
 };
 
 export type Sandbox = {
@@ -84,6 +87,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     replicaSetController(context),
     deploymentController(context),
     endpointController(context),
+    garbageCollector(context),
     cleanupController(context),
     controller,
   ];
@@ -131,6 +135,8 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     log,
   };
   server.on('request', (request, response) => {
+    const { method = '', url = '', headers } = request;
+    options.onRequest?.({ method, url, userAgent: headers['user-agent'] ?? '' });
     serve(router, request as unknown as Request, response as unknown as Response);
   });
   return sandbox;
