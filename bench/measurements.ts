@@ -4,7 +4,7 @@ import { until } from '../test/support/until.ts';
 import { barrierWeight, deploymentFile, namespace, pauseMs, steps, weights } from './applications.ts';
 import type { BenchCluster, Counts } from './clusters.ts';
 import type { ControlPlane, Started, WorkerProcess } from './control-plane.ts';
-import { type CpuSeconds, cpuSeconds, difference, residentMb } from './processes.ts';
+import { type CpuSeconds, cpuSeconds, cpuSecondsOfAll, difference, residentMb } from './processes.ts';
 
 /*
  * Times are taken where they count: when the API server tells a watcher in this process of the new weight. Whole canaries
