@@ -33,8 +33,52 @@ export const mutants: Mutant[] = [
   {
     name: 'R2 comes before R1',
     file: 'roll-back-programme.ts',
-    line: 'split.filter(({ index }) => undone(index)?.shifted),',
-    instead: '[],',
+    line: '...giveBack(state, shifted),',
+    instead: '',
+    killedBy: 'law 1',
+  },
+  {
+    name: 'R1 of one pair comes after R2 of another',
+    file: 'roll-back-programme.ts',
+    line: '...giveBack(state, shifted),',
+    instead: '...giveBack(state, shifted.slice(0, 1)),',
+    killedBy: 'law 1',
+  },
+  {
+    name: 'R2 of one pair comes after R3 of another',
+    file: 'roll-back-programme.ts',
+    line: "...removeSplits(state, split, 'R2'),",
+    instead: "...removeSplits(state, split.slice(0, 1), 'R2'),",
+    killedBy: 'law 4',
+  },
+  {
+    name: 'each pair goes through all steps before the next pair begins',
+    file: 'forward-programme.ts',
+    line: '...shifting,',
+    instead: '...pairs.flatMap((pair) => shifting.filter(({ id }) => id.endsWith(String(pair.index)))),',
+    killedBy: 'law 4: the pairs',
+  },
+  {
+    name: 'S6 of one pair comes before S5 of another',
+    file: 'forward-programme.ts',
+    line: "podsBehind(state, pair, 'S5.wait', {",
+    instead:
+      "podsBehind(state, pair, 'S5.wait', pair.index > 0 ? { service: pair.route.rootServiceName, hash: pair.old.hash, ready: null } : {",
+    killedBy: 'law 4: the pairs',
+  },
+  {
+    name: 'F2 of one pair comes before F1 of another',
+    file: 'forward-programme.ts',
+    line: "...setWeights(pairs, 'F1', toNew),",
+    instead:
+      "...setWeights(pairs.slice(0, 1), 'F1', toNew), ...pinRoots(pairs.slice(0, 1), 'F2', ({ hash }) => hash), ...setWeights(pairs.slice(1), 'F1', toNew),",
+    killedBy: 'law 3',
+  },
+  {
+    name: 'what one pair lacks does not hold the others',
+    file: 'deployment-machine.ts',
+    line: 'isRaiseGuard(key) && state.observed[key]?.holds === true;',
+    instead: 'isRaiseGuard(key) && key.endsWith(String(partOf(slot).index)) && state.observed[key]?.holds === true;',
     killedBy: 'law 1',
   },
   {

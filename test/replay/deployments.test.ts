@@ -35,7 +35,7 @@ function open(file: string): { setup: Setup; world: World; stored: Stored } {
     cluster: stored.cluster,
     version: stored.version,
     clock: stored.clock,
-    shiftedAt: 0,
+    shiftedAt: [0],
     late: [],
     saved: Object.fromEntries(Object.entries(stored.saved).map(([slot, object]) => [slotFrom1(slot), object])),
     news: [],

@@ -391,6 +391,7 @@ function beginRollBack(state: DeploymentState, at: string): void {
         split:
           objects[`split.${index}`] !== undefined || begun.slice(0, -1).some(({ id }) => id === `S6.create.${index}`),
         shifted: begun.some((done) => done.kind === 'write' && shiftsBy(done, `split.${index}`)),
+        starved: state.observed[`guard.starved.${index}`]?.holds === true,
         canary: given ? (pinned.canary ? 'pinned' : null) : objects[`canary.${index}`] ? 'created' : null,
         rootPinned: pinned.root,
       };

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { isGuard } from './conditions.ts';
 import { canRollBack } from './deployment-machine.ts';
 import { type DeploymentEvent, isFinal } from './deployment-state.ts';
 import type { StrategyStep } from './plan.ts';
 import { breachesOf, repeatBreaches } from './testing/laws.ts';
-import { get, remove } from './testing/model-cluster.ts';
+import { list, remove } from './testing/model-cluster.ts';
+import { samplePairs } from './testing/samples.ts';
 import { type Action, act, createSetup, createWorld, type How, type Setup, type World } from './testing/world.ts';
 
 /** Long random runs: everything that the exploration tries once may here happen many times and in any mixture. */
@@ -27,8 +29,9 @@ const setup = fc
     objects: fc.boolean(),
     mesh: fc.constantFrom<Setup['mesh']>('linkerd-smi', 'stored'),
     first: fc.integer({ min: 0, max: 5 }).map((one) => one === 0),
+    pairs: fc.constantFrom(undefined, undefined, ...Object.values(samplePairs)),
   })
-  .map(createSetup);
+  .map(({ pairs, ...options }) => createSetup(pairs === undefined ? options : { ...options, pairs }));
 
 type Move = Action | { do: 'replay'; which: number };
 
@@ -53,11 +56,18 @@ const trouble: fc.Arbitrary<Move> = fc.oneof(
 
 const interference: fc.Arbitrary<Move> = fc.oneof(
   fc
-    .record({ hash: fc.constantFrom('new' as const, 'old' as const), count: fc.integer({ min: 1, max: 3 }) })
+    .record({
+      hash: fc.constantFrom('new' as const, 'old' as const),
+      count: fc.integer({ min: 1, max: 3 }),
+      pair: fc.nat(2),
+    })
     .map((kill): Move => ({ do: 'kill', ...kill })),
   fc
-    .constantFrom('unpin' as const, 'deleteSplit' as const, 'replaceSplit' as const, 'weights' as const)
-    .map((what): Move => ({ do: 'edit', what })),
+    .record({
+      what: fc.constantFrom('unpin' as const, 'deleteSplit' as const, 'replaceSplit' as const, 'weights' as const),
+      pair: fc.nat(2),
+    })
+    .map((edit): Move => ({ do: 'edit', ...edit })),
 );
 
 const people: fc.Arbitrary<Move> = fc.constantFrom<Move>({ do: 'rollBack' }, { do: 'cancel' }, { do: 'approve' });
@@ -127,10 +137,11 @@ function finish(run: Run): void {
 /** What only people can do: somebody's own split goes, and a run whose Service is not pinned any more is rolled back. */
 function putRight(run: Run): void {
   const { cluster, state } = run.world;
-  const split = get(cluster, 'TrafficSplit', 'web');
-  if (split?.metadata.annotations?.owner === 'somebody') remove(cluster, 'TrafficSplit', 'web');
-  if (state.observed['guard.pin.0']?.holds && canRollBack(state) && state.rollBack === null)
-    move(run, { do: 'rollBack' });
+  for (const { metadata } of list(cluster, 'TrafficSplit')) {
+    if (metadata.annotations?.owner === 'somebody') remove(cluster, 'TrafficSplit', metadata.name);
+  }
+  const unpinned = Object.entries(state.observed).some(([key, { holds }]) => holds && isGuard(key, 'pin'));
+  if (unpinned && canRollBack(state) && state.rollBack === null) move(run, { do: 'rollBack' });
 }
 
 function start(setupOfRun: Setup): Run {

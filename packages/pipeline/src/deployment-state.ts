@@ -187,6 +187,8 @@ export type Undo = {
     split: boolean;
     /** A weight above 0 was asked for, so that traffic may be on the new version. */
     shifted: boolean;
+    /** It had traffic on the new version and no ready pod there: it goes first. */
+    starved: boolean;
     canary: 'created' | 'pinned' | null;
     rootPinned: boolean;
   }[];

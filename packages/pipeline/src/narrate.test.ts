@@ -4,6 +4,7 @@ import { isFinal } from './deployment-state.ts';
 import { errorOf, narrate, narrateObservation, waitingFor } from './narrate.ts';
 import type { StrategyStep } from './plan.ts';
 import { driveUntil, must } from './testing/drive.ts';
+import { samplePairs } from './testing/samples.ts';
 import { type Action, act, createSetup, createWorld, type Setup, type World } from './testing/world.ts';
 
 const weight = (value: number): StrategyStep => ({ kind: 'setWeight', weight: value });
@@ -87,6 +88,18 @@ describe('the story of a run', () => {
       'Service web is as it was',
       'Cancelled: rolled back by someone; left in the cluster: ConfigMap extra was created by this deployment and stays: kubectl delete configmap extra -n shop-qa',
     ]);
+  });
+
+  test('of several pairs names in each sentence which one it is about', () => {
+    const setup = createSetup({ steps: [weight(20), approval()], mesh: 'stored', pairs: samplePairs.two });
+    const told = story(setup, createWorld(setup));
+    assert.equal(new Set(told.slice(3)).size, told.length - 3, told.join('\n'));
+    assert.equal(told[0], 'Deployment of api, web to east/shop-qa started');
+    for (const name of ['api', 'web']) {
+      assert.ok(told.includes(`Service ${name} now selects only the previous version`));
+      assert.ok(told.includes(`TrafficSplit ${name} set: 20 % of traffic to the new version`));
+    }
+    assert.ok(told.includes('The previous version (ReplicaSet api-apiold001) is gone'));
   });
 
   test('of a mesh that does not give traffic back says that both backends lead to the old pods', () => {

@@ -4,6 +4,7 @@ import { canRollBack } from './deployment-machine.ts';
 import type { StrategyStep } from './plan.ts';
 import { programmeOf } from './programme.ts';
 import { driveUntil, must } from './testing/drive.ts';
+import { samplePairs } from './testing/samples.ts';
 import { createSetup, createWorld } from './testing/world.ts';
 
 const weight = (value: number): StrategyStep => ({ kind: 'setWeight', weight: value });
@@ -100,6 +101,86 @@ describe('the order of work', () => {
       assert.deepEqual(order(options), ids);
     });
   }
+});
+
+describe('the order of work of several pairs', () => {
+  const of = (what: string, ...indexes: number[]) => indexes.map((index) => `${what}.${index}`);
+  const removal = (...indexes: number[]) => [
+    ...of('F6.scale', ...indexes),
+    ...of('F6.gone', ...indexes),
+    ...of('F6.delete', ...indexes),
+  ];
+  const created = (...indexes: number[]) => indexes.flatMap((index) => [`S4.create.${index}`, `S4.scale.${index}`]);
+
+  test('does each step for all of them before the next begins, in the order of their names', () => {
+    const both = (what: string) => of(what, 0, 1);
+    assert.deepEqual(order({ pairs: samplePairs.two, steps: [weight(20)] }), [
+      ...['P.survey', 'S1.survey', ...both('S2.pin'), ...both('S2.wait'), ...both('S3.canary'), ...created(0, 1)],
+      ...[...both('S5.wait'), ...both('S6.create'), ...both('S6.mesh'), ...both('S7.1.weight'), ...both('S7.1.mesh')],
+      ...[
+        ...both('F1.weight'),
+        ...both('F1.mesh'),
+        'F1.drain',
+        ...both('F2.pin'),
+        ...both('F2.new'),
+        ...both('F2.wait'),
+      ],
+      ...['F2.drain', ...both('F3.weight'), ...both('F3.mesh'), 'F3.drain', ...both('F4.delete'), ...both('F4.mesh')],
+      ...[...both('F5.canary'), ...both('F6.new'), ...both('F6.ready'), ...removal(0, 1), ...both('F7.unpin'), 'end'],
+    ]);
+  });
+
+  test('does what is of the Deployment once, however many root Services lead to it', () => {
+    const ids = order({ pairs: samplePairs.shared, mesh: 'stored' });
+    assert.deepEqual(
+      ids.filter((id) => /^(S4|F6|F2\.new)/.test(id)),
+      [...created(0), 'F2.new.0', 'F6.new.0', ...of('F6.ready', 0, 1), ...removal(0)],
+    );
+    assert.deepEqual(
+      ids.filter((id) => /^(S6|F7)/.test(id)),
+      [...of('S6.create', 0, 1), ...of('F7.unpin', 0, 1)],
+    );
+  });
+
+  test('shifts nothing of a Deployment that comes for the first time, and has its pods ready before traffic moves', () => {
+    const ids = order({ pairs: samplePairs.mixed, mesh: 'stored', steps: [weight(20)] });
+    assert.deepEqual(
+      ids.filter((id) => /^(S[2-6]|F6\.scale|F7)/.test(id)),
+      [
+        ...['S2.pin.1', 'S2.wait.1', 'S3.canary.1', ...created(0, 1), 'S5.pods.0', 'S5.wait.1', 'S6.create.1'],
+        ...['F6.scale.1', 'F7.unpin.1'],
+      ],
+    );
+  });
+
+  test('turns all of them back together, R1 of all before R2 of any', () => {
+    const ids = wayBack({ pairs: samplePairs.two, steps: [weight(20), pause], mesh: 'stored' }, 'step.2');
+    assert.deepEqual(ids, [
+      ...[...of('R1.root', 0, 1), ...of('R1.old', 0, 1), 'R1.enough.0', 'R1.weight.0', 'R1.enough.1', 'R1.weight.1'],
+      ...['R1.drain', ...of('R2.delete', 0, 1), ...of('R3.canary', 0, 1)],
+      ...[...of('R4.scale', 0, 1), ...of('R4.gone', 0, 1), ...of('R4.delete', 0, 1), ...of('R5.unpin', 0, 1), 'end'],
+    ]);
+  });
+
+  test('gives that pair back first whose new version has traffic and no pod', () => {
+    const setup = createSetup({ pairs: samplePairs.two, steps: [weight(20), pause], mesh: 'stored' });
+    let world = driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'step.2');
+    world = must(setup, world, { do: 'kill', hash: 'new', count: 2, pair: 1 });
+    world = must(setup, world, { do: 'look' });
+    while (world.news.length > 0) world = must(setup, world, { do: 'tell' });
+    assert.equal(world.state.status, 'ROLLING_BACK');
+    const given = programmeOf(world.state).flatMap(({ id }) => (id.startsWith('R1.weight') ? [id] : []));
+    assert.deepEqual(given, ['R1.weight.1', 'R1.weight.0']);
+  });
+
+  test('law 4: the first F2 takes the way back from all of them', () => {
+    const setup = createSetup({ pairs: samplePairs.two, steps: [weight(50)] });
+    const first = driveUntil(setup, createWorld(setup), ({ state }) => state.at === 'F2.pin.0');
+    assert.equal(canRollBack(first.state), false);
+    const second = driveUntil(setup, first, ({ state }) => state.at === 'F2.pin.1');
+    assert.equal(canRollBack(second.state), false);
+    assert.equal(driveUntil(setup, must(setup, second, { do: 'rollBack' })).state.status, 'SUCCEEDED');
+  });
 });
 
 describe('the way back acts only on what exists', () => {

@@ -12,12 +12,12 @@ export function rollBackProgramme(state: DeploymentState): Instruction[] {
   const pairs = pairsOf(state);
   const undone = (index: number) => undo?.routes[index];
   const split = pairs.filter(({ index }) => undone(index)?.split);
+  const shifted = split
+    .filter(({ index }) => undone(index)?.shifted)
+    .toSorted((a, b) => Number(undone(b.index)?.starved) - Number(undone(a.index)?.starved));
   const newReplicaSets = undo?.newReplicaSets.flatMap((exists, index) => (exists ? [index] : [])) ?? [];
   return [
-    ...giveBack(
-      state,
-      split.filter(({ index }) => undone(index)?.shifted),
-    ),
+    ...giveBack(state, shifted),
     ...removeSplits(state, split, 'R2'),
     ...pairs.flatMap(({ index }): Instruction[] => {
       const canary = undone(index)?.canary ?? null;

@@ -104,5 +104,5 @@ function surveyFrom1(survey: NonNullable<StateOf1['survey']>): object {
 }
 
 function undoFrom1({ newReplicaSet, changed, ...route }: NonNullable<StateOf1['undo']>): object {
-  return { routes: [route], newReplicaSets: [newReplicaSet], changed };
+  return { routes: [{ ...route, starved: false }], newReplicaSets: [newReplicaSet], changed };
 }

@@ -5,19 +5,29 @@ import { entryAt } from '../entry-at.ts';
 import { deploymentKey, fenceKey, hashKey, instanceKey } from '../marks.ts';
 import { currentInstruction } from '../moves.ts';
 import { splitWeights } from '../traffic/smi.ts';
+import { outOfStep } from './lock-step.ts';
 import { formOf, get, list, viewOf } from './model-cluster.ts';
 import { readyBehind, trafficOf, weightsInForce } from './model-controllers.ts';
 import type { Action, Happened, Setup, SetupPair, World } from './world.ts';
 
 /** The laws of design.md that one deployment can break, each as a check of what an action did. */
 
-export type Law = 'no black hole' | 'monotone' | 'confirmed' | 'roll back' | 'only ours' | 'one outcome' | 'driven';
+export type Law =
+  | 'no black hole'
+  | 'monotone'
+  | 'confirmed'
+  | 'roll back'
+  | 'lock step'
+  | 'only ours'
+  | 'one outcome'
+  | 'driven';
 
 export const laws: Record<Law, string> = {
   'no black hole': 'law 1: no write of ours sends traffic where no pod answers',
   monotone: 'law 2: the new version’s share falls only in a roll back or where a step asks for less',
   confirmed: 'law 3: a weight step succeeds only once the stored weights and the mesh agree with it',
   'roll back': 'law 4: every end leaves the cluster as it must: the new version alone, or everything as before',
+  'lock step': 'law 4: the pairs of a target go in lock step, one way and the other',
   'only ours': 'law 5: only our objects are touched, by inert creates and preconditioned changes',
   'one outcome': 'law 6: an end is final and duplicates change nothing',
   driven: 'driving: deciding is repeatable, survives storage, and always says when somebody must look again',
@@ -34,6 +44,7 @@ export function breachesOf(setup: Setup, before: World, action: Action, after: W
   checkRaise(setup, before, after, check);
   checkReturn(setup, before, after, check);
   checkTurn(setup, before, after, check);
+  for (const words of outOfStep(setup, before, after)) check('lock step', false, () => words);
   checkConfirmed(setup, before, after, check);
   checkWrite(setup, before, happened, check);
   checkOthers(setup, after, action, check);
@@ -109,22 +120,27 @@ function checkReturn(setup: Setup, before: World, after: World, check: Check): v
   check('no black hole', enough, () => `${effect.key} is sent with ${old} old and ${fresh} new pods ready`);
 }
 
-/** The split goes, and root turns, only when nothing flows any more where that would hurt, and connections had time to end. */
+/**
+ * Splits go, and roots turn, only when nothing flows any more where that would hurt, and connections had time to end:
+ * a split by its own weights, the first root by those of every pair.
+ */
 function checkTurn(setup: Setup, before: World, after: World, check: Check): void {
   const { effect, undo } = after.state;
   if (effect === null || effect.key === before.state.effect?.key || effect.kind !== 'write') return;
   const turns = /^F2\.pin\./.test(effect.key);
   const deletes = /^(F4|R2)\.delete\./.test(effect.key);
   if ((!turns && !deletes) || after.disturbed || after.state.routes.some(({ diverted }) => diverted)) return;
-  for (const { route } of setup.pairs.filter(({ first }) => !first)) {
-    const weights = weightsInForce(after.cluster, route, setup.mesh);
-    const words = () => `${effect.key} is sent at ${JSON.stringify(weights)} of ${route.rootServiceName}`;
+  const { index } = partOf(effect.slot);
+  for (const pair of setup.pairs) {
+    if (pair.first) continue;
+    const weights = weightsInForce(after.cluster, pair.route, setup.mesh);
+    const words = () => `${effect.key} is sent at ${JSON.stringify(weights)} of ${pair.route.rootServiceName}`;
     if (turns) check('confirmed', weights?.canary === 100, words);
     else check('no black hole', weights === null || weights.canary === 0, words);
+    const drained = after.clock - (after.shiftedAt[pair.index] ?? 0) >= setup.plan.drainSeconds * 1000;
+    if (drained || undo?.routes[pair.index]?.shifted === false) continue;
+    check('no black hole', !turns && pair.index !== index, () => `${effect.key} is sent before connections drained`);
   }
-  const drained = after.clock - after.shiftedAt >= setup.plan.drainSeconds * 1000;
-  const shifted = undo?.routes.some((route) => route.shifted) ?? true;
-  check('no black hole', drained || !shifted, () => `${effect.key} is sent before connections drained`);
 }
 
 /** Whether the run knows what the watches of its cluster could tell. */

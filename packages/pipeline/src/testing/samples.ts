@@ -29,6 +29,17 @@ export type SampleOptions = {
 
 const web: SamplePair = { root: 'web', deployment: 'web' };
 
+/** Targets of several pairs. */
+export const samplePairs = {
+  /** Two Deployments, each with its root Service. */
+  two: [{ root: 'api', deployment: 'api' }, web],
+  /** One of them comes for the first time. */
+  mixed: [{ root: 'api', deployment: 'api', first: true }, web],
+  /** Two root Services of one Deployment. */
+  shared: [{ root: 'admin', deployment: 'web' }, web],
+  three: [{ root: 'admin', deployment: 'web' }, { root: 'api', deployment: 'api' }, web],
+} satisfies Record<string, SamplePair[]>;
+
 /** The hash labels of a Deployment's two versions. */
 export function hashesOf(deployment: string): { new: string; old: string } {
   if (deployment === 'web') return { new: newHash, old: oldHash };

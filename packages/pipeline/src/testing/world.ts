@@ -71,8 +71,8 @@ export type World = {
   /** Of the row: one more with each commit. */
   version: number;
   clock: number;
-  /** When the weights that traffic follows changed last. */
-  shiftedAt: number;
+  /** When the weights that traffic follows changed last, by route. */
+  shiftedAt: number[];
   /** Requests that a stopped worker or a slow network still holds, as they were rendered. */
   late: ClusterWrite[];
   /** Saved forms of objects, for a restore. */
@@ -95,7 +95,7 @@ export type Action =
   | { do: 'look' | 'tell' }
   /** An event that was told before is told once more. */
   | { do: 'again'; event: DeploymentEvent }
-  /** `pair`: its index, 0 where it is absent. */
+  /** `pair`: its index, 0 where it is absent; counted on from the first after the last. */
   | { do: 'kill'; hash: 'new' | 'old'; count: number; pair?: number }
   | { do: 'edit'; what: 'unpin' | 'deleteSplit' | 'replaceSplit' | 'weights'; pair?: number };
 
@@ -141,7 +141,7 @@ export function createWorld(setup: Setup): World {
     cluster,
     version: 1,
     clock: Date.parse('2026-01-01T00:00:00.000Z'),
-    shiftedAt: 0,
+    shiftedAt: setup.pairs.map(() => 0),
     late: [],
     saved: {},
     news: [],
@@ -232,12 +232,17 @@ export function act(setup: Setup, before: World, action: Action): { world: World
     }
   }
   if (world.cluster.revision === before.cluster.revision) world.cluster = before.cluster;
-  else if (weightsIn(setup, before) !== weightsIn(setup, world)) world.shiftedAt = world.clock;
+  else {
+    world.shiftedAt = setup.plan.routes.map((route, index) => {
+      const same = weightsIn(setup, before, route) === weightsIn(setup, world, route);
+      return same ? (before.shiftedAt[index] ?? 0) : world.clock;
+    });
+  }
   return { world, happened };
 }
 
-function weightsIn(setup: Setup, { cluster }: World): string {
-  return JSON.stringify(setup.plan.routes.map((route) => weightsInForce(cluster, route, setup.mesh)));
+function weightsIn(setup: Setup, { cluster }: World, route: SmiRoute): string {
+  return JSON.stringify(weightsInForce(cluster, route, setup.mesh));
 }
 
 function disturb(setup: Setup, world: World, action: Action): void {
@@ -255,13 +260,13 @@ function disturb(setup: Setup, world: World, action: Action): void {
       return settle(cluster);
     case 'kill': {
       world.disturbed = true;
-      const { newHash, oldHash } = entryAt(setup.pairs, action.pair ?? 0);
+      const { newHash, oldHash } = entryAt(setup.pairs, (action.pair ?? 0) % setup.pairs.length);
       setReady(cluster, action.hash === 'new' ? newHash : oldHash, false, action.count);
       return publishEndpoints(cluster);
     }
     case 'edit': {
       world.disturbed = true;
-      const { rootServiceName, trafficSplitName } = entryAt(setup.plan.routes, action.pair ?? 0);
+      const { rootServiceName, trafficSplitName } = entryAt(setup.plan.routes, (action.pair ?? 0) % setup.pairs.length);
       if (action.what === 'unpin') return unpinByOthers(cluster, rootServiceName);
       if (action.what === 'weights') return setWeightsByOthers(cluster, trafficSplitName, { stable: 50, canary: 50 });
       return deleteSplitByOthers(cluster, trafficSplitName, action.what === 'replaceSplit');
