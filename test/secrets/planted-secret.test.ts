@@ -68,7 +68,11 @@ async function openApi() {
   await app.ready();
   return {
     app,
-    async call(method: 'GET' | 'POST', url: string, options: { body?: unknown; token?: string; type?: string } = {}) {
+    async call(
+      method: 'GET' | 'POST' | 'PATCH',
+      url: string,
+      options: { body?: unknown; token?: string; type?: string } = {},
+    ) {
       const { body, token, type = 'application/json' } = options;
       const answer = await app.inject({
         method,
@@ -186,6 +190,21 @@ describe('Secrets that were planted everywhere', () => {
       assert.ok(status >= 400 && status < 500, `POST ${url}: ${status} ${text}`);
       // The step that does not exist is named back to whoever asked for it.
       if (!url.includes(sent.token)) answers.push({ what: `POST ${url}`, text });
+    }
+    const registration = `/clusters/${scene.account}`;
+    for (const body of [{ token: sent.token }, { server, token: sent.token, clientKeyData: sent.clientKey }]) {
+      const { status, text } = await api.call('PATCH', registration, { body, token });
+      assert.equal(status, 422, text);
+      answers.push({ what: `PATCH ${registration}`, text });
+    }
+    const rotated = { server, caData, token: scene.cluster.sandbox.token };
+    for (const [method, url, body] of [
+      ['PATCH', registration, rotated],
+      ['POST', `${registration}/verify`, undefined],
+    ] as const) {
+      const { status, text } = await api.call(method, url, { body, token });
+      assert.equal(status, 200, text);
+      answers.push({ what: `${method} ${url}`, text });
     }
     search(answers);
     secrets.accessToken = token;
