@@ -370,6 +370,27 @@ test('a cluster with deployments in progress stays, and the answer links to them
   assert.ok(refused.text.includes(`/pipelines/${pipelineId}`));
 });
 
+test('the RBAC to paste is for everybody, as YAML, and says which parameter is not right', async () => {
+  const answer = await api.call(null, 'GET', '/clusters/rbac.yaml?namespace=shop&kind=Secret&serviceAccount=deployer');
+  assert.equal(answer.status, 200, answer.text);
+  assert.equal(answer.headers['content-type'], 'application/yaml; charset=utf-8');
+  for (const words of ['kind: RoleBinding', 'namespace: shop', 'resources: [secrets]', 'name: deployer']) {
+    assert.ok(answer.text.includes(words), words);
+  }
+  for (const [query, words] of [
+    ['namespace=Not+A+Name', /query parameter namespace\S* is not valid: .*a namespace name/],
+    ['namespace=a&namespace=b%0Ac', /query parameter namespace\S* is not valid/],
+    ['serviceAccount=a%3A%20b', /query parameter serviceAccount is not valid: .*a name of a ServiceAccount/],
+    ['serviceAccountNamespace=', /query parameter serviceAccountNamespace is not valid/],
+    ['kind=Sekret', /kind \\"Sekret\\" is not known.*ConfigMap, Secret/],
+    ['namespaces=shop', /Unknown query parameter: namespaces\./],
+  ] as const) {
+    const refused = await api.call(null, 'GET', `/clusters/rbac.yaml?${query}`);
+    assert.deepEqual([refused.status, codesOf(refused)], [422, ['request.invalid']], refused.text);
+    assert.match(refused.text, words);
+  }
+});
+
 test('no log line of all this holds a credential', () => {
   for (const secret of [token, 'planted', tenant.credential.clientSecret, tenant.admin.token]) {
     assert.ok(!api.logs.some((line) => line.includes(secret)));

@@ -150,9 +150,8 @@ export const ClusterParams = z.object({ name: text(200) });
 /** A query parameter that may be given several times. */
 const several = (item: z.ZodType<string>, most: number) =>
   z
-    .union([z.array(item).max(most), item.transform((one) => [one])])
-    .optional()
-    .transform((list) => [...new Set(list ?? [])]);
+    .preprocess((given) => (given === undefined ? [] : Array.isArray(given) ? given : [given]), z.array(item).max(most))
+    .transform((list) => [...new Set(list)]);
 
 export const RbacQuery = z.strictObject({
   namespace: several(namespaceName, 100).describe('A namespace that will be deployed to; several; none: all.'),

@@ -57,6 +57,9 @@ function violationOf({ issue, path }: Located, part: string, value: unknown): Vi
   const name = path.map(String).join('.');
   const missing = issue.code === 'invalid_type' && part === 'body' && valueAt(value, path) === undefined;
   if (part !== 'body') {
+    if (keys.length > 0) {
+      return { code: 'request.invalid', message: `Unknown ${partNames[part] ?? part}: ${keys.join(', ')}.` };
+    }
     return {
       code: 'request.invalid',
       message: `The ${partNames[part] ?? part} ${part === 'params' ? `:${name}` : name} is not valid: ${issue.message}.`,
