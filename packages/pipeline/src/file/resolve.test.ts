@@ -74,6 +74,31 @@ test('the names of an smi entry are taken as given', () => {
   });
 });
 
+test('Deployments come in the order of their names, and so do routes by their root Services', () => {
+  const api = webManifests.replaceAll('web', 'api');
+  const { plans } = resolved(
+    shopFile({
+      files: { 'k8s/app.yaml': [`${webManifests}---\n${api}`] },
+      trafficManagement: [{ smi: [{ rootServiceName: 'web', trafficSplitName: 'a' }, { rootServiceName: 'api' }] }],
+    }),
+  );
+  assert.deepEqual(
+    plans[0]?.workloads.map(({ name }) => name),
+    ['api', 'web'],
+  );
+  assert.deepEqual(
+    plans[0]?.routes.map(({ rootServiceName, canaryServiceName, trafficSplitName }) => [
+      rootServiceName,
+      canaryServiceName,
+      trafficSplitName,
+    ]),
+    [
+      ['api', 'api-canary', 'api'],
+      ['web', 'web-canary', 'a'],
+    ],
+  );
+});
+
 test('replicas default to one, and the timeout of the file counts in seconds', () => {
   const { plans } = resolved(
     shopFile({

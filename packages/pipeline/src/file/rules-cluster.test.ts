@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { outcome, shopFile, violationsOf, webManifests } from './file-fixtures.ts';
 
 /**
- * The rules about manifests and traffic, as in rules.test.ts. Every rule twice: broken, where its code must appear at its
+ * The rules about manifests, as in rules.test.ts. Every rule twice: broken, where its code must appear at its
  * path and nothing else does, and kept, where nothing does. The
  * kept form is as near to the broken one as can be, so that a rule that is too wide or missing fails here.
  */
@@ -13,23 +13,8 @@ type Rule = { rule: string; broken: Patch | string; found: string[]; kept?: Patc
 const smi = (...entries: Patch[]): Patch => ({ trafficManagement: [{ smi: entries }] });
 const manifest = (yaml: string): Patch => ({ files: { 'k8s/app.yaml': [yaml] } });
 const changed = (from: string | RegExp, to: string): Patch => manifest(webManifests.replace(from, to));
-const split = (metadata: string, service: string): Patch =>
-  manifest(
-    `${webManifests}---\n{apiVersion: split.smi-spec.io/v1alpha2, kind: TrafficSplit, metadata: ${metadata}, spec: {service: ${service}}}`,
-  );
-const canaryService = '{apiVersion: v1, kind: Service, metadata: {name: web-canary}, spec: {selector: {app: web}}}';
-const profile = (name: string, overrides: string): Patch =>
-  manifest(
-    `${webManifests}---\n{apiVersion: linkerd.io/v1alpha2, kind: ServiceProfile, metadata: {name: ${name}}, spec: {dstOverrides: ${overrides}}}`,
-  );
+const apiManifests = webManifests.replaceAll('web', 'api');
 const inFile = '/files/k8s~1app.yaml/0';
-const blue = (strategy: unknown, ...traffic: Patch[]): Patch => ({
-  targets: { blue: { account: 'east', strategy: 'swap' } },
-  strategies: { swap: strategy },
-  targetFilters: [{ includeTarget: 'qa' }],
-  trafficManagement: [{ targets: ['qa'], smi: [{ rootServiceName: 'web' }] }, ...traffic],
-});
-const kubernetes = (...entries: Patch[]): Patch => ({ targets: ['blue'], kubernetes: entries });
 
 const rules: Rule[] = [
   // Manifests
@@ -281,8 +266,14 @@ const rules: Rule[] = [
     kept: manifest(`${webManifests}---\n{apiVersion: x.example/v1, kind: Service, metadata: {name: web}}`),
   },
   {
-    rule: 'several Deployments are not built',
-    broken: manifest(`${webManifests}---\n${webManifests.split('---')[0]?.replaceAll('web', 'api')}`),
+    rule: 'Deployments of several namespaces are not built',
+    broken: {
+      ...manifest(
+        `${webManifests}---\n${apiManifests.replaceAll('metadata:\n  name: api', 'metadata:\n  name: api\n  namespace: elsewhere')}`,
+      ),
+      ...smi({ rootServiceName: 'web' }, { rootServiceName: 'api' }),
+      targets: { qa: { namespace: undefined } },
+    },
     found: [`step.unsupported ${inFile}`],
   },
   {
@@ -302,167 +293,6 @@ const rules: Rule[] = [
     broken: manifest(`${webManifests}---\n{apiVersion: keda.sh/v1alpha1, kind: ScaledObject, metadata: {name: web}}`),
     found: [`step.unsupported ${inFile}`],
   },
-  // Traffic
-  {
-    rule: 'a split has a valid name',
-    broken: smi({ rootServiceName: 'web', trafficSplitName: 'Web Split' }),
-    found: ['field.type /trafficManagement/0/smi/0/trafficSplitName'],
-    kept: smi({ rootServiceName: 'web', trafficSplitName: 'web.split' }),
-  },
-  {
-    rule: 'a root is a plain name',
-    broken: smi({ rootServiceName: 'web.shop.svc' }),
-    found: ['field.type /trafficManagement/0/smi/0/rootServiceName'],
-  },
-  {
-    rule: 'root and canary differ',
-    broken: smi({ rootServiceName: 'web', canaryServiceName: 'web' }),
-    found: ['traffic.conflict /trafficManagement/0/smi/0/canaryServiceName'],
-    kept: smi({ rootServiceName: 'web', canaryServiceName: 'next' }),
-  },
-  {
-    rule: 'the canary name has at most 63 characters',
-    broken: smi({ rootServiceName: 'w'.repeat(57) }),
-    found: ['field.range /trafficManagement/0/smi/0/rootServiceName'],
-    kept: smi({ rootServiceName: 'w'.repeat(56) }),
-  },
-  {
-    rule: 'a long root may name its canary',
-    broken: smi({ rootServiceName: 'w'.repeat(64) }),
-    found: ['field.type /trafficManagement/0/smi/0/rootServiceName'],
-    kept: smi({ rootServiceName: 'w'.repeat(63), canaryServiceName: 'next' }),
-  },
-  {
-    rule: 'the root selects the pods',
-    broken: changed('  selector:\n    app: web\n  ports', '  selector:\n    app: shop\n  ports'),
-    found: ['traffic.conflict /trafficManagement/0/smi/0/rootServiceName'],
-  },
-  {
-    rule: 'the root has a selector',
-    broken: changed('  selector:\n    app: web\n  ports', '  ports'),
-    found: ['traffic.conflict /trafficManagement/0/smi/0/rootServiceName'],
-  },
-  {
-    rule: 'two items do not give one kind for one target',
-    broken: { trafficManagement: [1, 2].map((n) => ({ smi: [{ rootServiceName: `web${n}` }] })) },
-    found: ['traffic.conflict /trafficManagement/1/smi', 'step.unsupported /trafficManagement/1/smi/0'],
-    kept: {
-      trafficManagement: [
-        { targets: ['qa'], smi: [{ rootServiceName: 'web' }] },
-        { targets: [], smi: [] },
-      ],
-    },
-  },
-  {
-    rule: 'two entries do not share a split',
-    broken: smi({ rootServiceName: 'a' }, { rootServiceName: 'b', trafficSplitName: 'a' }),
-    found: ['traffic.conflict /trafficManagement/0/smi/1', 'step.unsupported /trafficManagement/0/smi/1'],
-  },
-  {
-    rule: 'several roots are not built',
-    broken: smi({ rootServiceName: 'a' }, { rootServiceName: 'b' }),
-    found: ['step.unsupported /trafficManagement/0/smi/1'],
-  },
-  {
-    rule: 'traffic names known targets',
-    broken: { trafficManagement: [{ targets: ['qa', 'qb'], smi: [{ rootServiceName: 'web' }] }] },
-    found: ['ref.target /trafficManagement/0/targets/1'],
-  },
-  {
-    rule: 'alias belongs to lambda',
-    broken: { trafficManagement: [{ smi: [{ rootServiceName: 'web' }], alias: [] }] },
-    found: ['field.unknown /trafficManagement/0/alias'],
-  },
-  {
-    rule: 'istio needs a VirtualService',
-    broken: {
-      trafficManagement: [
-        { targets: ['qa'], smi: [{ rootServiceName: 'web' }] },
-        { targets: ['qb'], istio: [{}] },
-      ],
-      targets: { qb: { account: 'east', strategy: 'slow' } },
-      targetFilters: [{ includeTarget: 'qa' }],
-    },
-    found: ['field.required /trafficManagement/1/istio/0/virtualService'],
-  },
-  {
-    rule: "the run's TrafficSplit is not in the manifests",
-    broken: split('{name: web}', 'other'),
-    found: [`traffic.conflict ${inFile}`],
-    kept: split('{name: other}', 'other'),
-  },
-  {
-    rule: 'a TrafficSplit of the run may have another name',
-    broken: { ...split('{name: odd}', 'other'), ...smi({ rootServiceName: 'web', trafficSplitName: 'odd' }) },
-    found: [`traffic.conflict ${inFile}`],
-    kept: { ...split('{name: web}', 'other'), ...smi({ rootServiceName: 'web', trafficSplitName: 'odd' }) },
-  },
-  {
-    rule: 'no TrafficSplit of the manifests splits the root',
-    broken: split('{name: other}', 'web'),
-    found: [`traffic.conflict ${inFile}`],
-    kept: { ...split('{name: other}', 'web'), ...smi({ rootServiceName: 'shop' }) },
-  },
-  {
-    rule: 'no TrafficSplit of the manifests splits the root by its long name',
-    broken: split('{name: other}', 'web.shop-qa'),
-    found: [`traffic.conflict ${inFile}`],
-  },
-  {
-    rule: 'the canary Service that the run creates is not in the manifests',
-    broken: manifest(`${webManifests}---\n${canaryService}`),
-    found: [`traffic.conflict ${inFile}`],
-    kept: {
-      ...manifest(`${webManifests}---\n${canaryService}`),
-      ...smi({ rootServiceName: 'web', canaryServiceName: 'web-canary' }),
-    },
-  },
-  {
-    rule: 'a ServiceProfile of the root does not lead traffic elsewhere',
-    broken: profile('web.shop-qa.svc.cluster.local', '[{authority: a, weight: 1}]'),
-    found: [`traffic.conflict ${inFile}`],
-    kept: profile('web.shop-qa.svc.cluster.local', '[]'),
-  },
-  {
-    rule: 'a ServiceProfile of another Service may',
-    broken: profile('web.shop-qa.svc.cluster.local', '[{authority: a, weight: 1}]'),
-    found: [`traffic.conflict ${inFile}`],
-    kept: profile('shop.shop-qa.svc.cluster.local', '[{authority: a, weight: 1}]'),
-  },
-  // Blue/green
-  {
-    rule: 'active and preview differ in the strategy',
-    broken: blue({ blueGreen: { activeService: 'a', previewService: 'a' } }),
-    found: ['service.same /strategies/swap/blueGreen/previewService'],
-  },
-  {
-    rule: 'active and preview differ in traffic',
-    broken: blue({ blueGreen: {} }, kubernetes({ activeService: 'a', previewService: 'a' })),
-    found: ['service.same /trafficManagement/1/kubernetes/0/previewService'],
-    kept: blue({ blueGreen: {} }, kubernetes({ activeService: 'a', previewService: 'b' })),
-  },
-  {
-    rule: 'active and preview stand in one entry',
-    broken: blue({ blueGreen: {} }, kubernetes({ activeService: 'a' }, { previewService: 'b' })),
-    found: ['field.required /trafficManagement/1/kubernetes/1/activeService'],
-  },
-  {
-    rule: 'strategy and traffic agree',
-    broken: blue({ blueGreen: { activeService: 'a' } }, kubernetes({ activeService: 'b' })),
-    found: ['traffic.conflict /strategies/swap/blueGreen/activeService'],
-  },
-  {
-    rule: 'setWeight is no blue/green step',
-    broken: blue(
-      { blueGreen: { redirectTrafficAfter: [{ setWeight: { weight: 1 } }] } },
-      kubernetes({ activeService: 'a' }),
-    ),
-    found: ['field.unknown /strategies/swap/blueGreen/redirectTrafficAfter/0/setWeight'],
-    kept: blue(
-      { blueGreen: { shutDownOldVersionAfter: [{ exposeServices: { services: ['a'] } }] } },
-      kubernetes({ activeService: 'a' }),
-    ),
-  },
 ];
 
 const fileOf = (source: Patch | string): unknown => (typeof source === 'string' ? source : shopFile(source));
@@ -475,15 +305,6 @@ for (const { rule, broken, found, kept } of rules) {
     if (kept !== undefined) assert.deepEqual(refusals(kept), []);
   });
 }
-
-test('a root Service that is nearly one of the manifests is asked about, another may be in the cluster', () => {
-  const said = (name: string) => outcome(shopFile(smi({ rootServiceName: name })));
-  assert.deepEqual(said('wbe'), [
-    "WARN trafficManagement[0].smi[0].rootServiceName: Service 'wbe' is not in the manifests; did you mean 'web'?",
-  ]);
-  assert.deepEqual(said('shop'), []);
-  assert.deepEqual(said('web-api'), []);
-});
 
 test('a misspelt field of a container says which was meant', () => {
   const file = shopFile(changed('          image: registry', '          imgae: registry'));

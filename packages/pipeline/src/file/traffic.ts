@@ -1,13 +1,12 @@
-import { isRecord } from '../is-record.ts';
 import { slipOf } from './hints.ts';
 import { isDnsLabel, isDnsSubdomain } from './kubernetes-names.ts';
+import { checkPairs } from './pairs.ts';
 import { checkServiceName } from './rules-file.ts';
 import { checkRunObjects } from './run-objects.ts';
 import type { TargetObjects } from './target-objects.ts';
 import { at, entries, exists, items, text, type View } from './view.ts';
 import type { Report } from './violations.ts';
 import { shorten, toWords } from './words.ts';
-import { selectorMatches } from './workload.ts';
 
 export const trafficKinds = ['smi', 'istio', 'kubernetes'] as const;
 export type TrafficKind = (typeof trafficKinds)[number];
@@ -74,7 +73,7 @@ export function checkTraffic(root: View, assembled: Map<string, TargetObjects>, 
     const objects = assembled.get(name);
     checkConflicts(name, kind, covering, objects?.deployments.length ?? 0, report);
     if (kind !== 'canary' || objects === undefined) continue;
-    checkSelectors(covering, objects, report);
+    checkPairs(name, covering, objects, report);
     warnOfSlips(covering, objects, report);
     checkRunObjects(covering, objects);
   }
@@ -226,33 +225,5 @@ function warnOfSlips(covering: TrafficEntry[], { deployments, others }: TargetOb
     if (name === undefined || meant === undefined) continue;
     const words = `${toWords(root.path)}: Service '${shorten(name)}' is not in the manifests; did you mean '${shorten(meant)}'?`;
     report.warning(root.path, words);
-  }
-}
-
-/** A Service of the manifests that is to split traffic must send it to the pods of the Deployment. */
-function checkSelectors(covering: TrafficEntry[], { deployments, others }: TargetObjects, report: Report): void {
-  const [deployment, second] = deployments;
-  if (deployment === undefined || second !== undefined) return;
-  const { name, namespace } = deployment.object.metadata;
-  const labels = at({ value: deployment.object, path: [] }, 'spec', 'template', 'metadata', 'labels').value;
-  for (const { kind, view } of covering) {
-    for (const field of kind === 'smi' ? ['rootServiceName', 'canaryServiceName'] : []) {
-      const service = text(at(view, field));
-      const found = others.find(
-        ({ object }) =>
-          object.kind === 'Service' &&
-          object.apiVersion === 'v1' &&
-          object.metadata.name === service &&
-          object.metadata.namespace === namespace,
-      );
-      if (service === undefined || found === undefined) continue;
-      const { spec } = found.object;
-      if (isRecord(spec) && selectorMatches(spec.selector, labels)) continue;
-      report.violation(
-        'traffic.conflict',
-        at(view, field).path,
-        `the selector of Service '${shorten(service)}' does not match the pods of Deployment '${shorten(name)}'`,
-      );
-    }
   }
 }

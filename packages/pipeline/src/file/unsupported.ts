@@ -95,7 +95,6 @@ function refuseTraffic(root: View, name: string, target: View, refuse: RefuseFea
   const smi = covering.filter(({ kind }) => kind === 'smi');
   const istio = covering.filter(({ kind }) => kind === 'istio');
   for (const { view } of istio) refuse(view.path, 'Istio');
-  for (const { view } of smi.slice(1)) refuse(view.path, 'more than one smi entry for one target');
   if (smi.length === 0 && istio.length === 0) {
     const where = management === undefined ? at(target, 'strategy').path : path;
     refuse(
@@ -108,8 +107,16 @@ function refuseTraffic(root: View, name: string, target: View, refuse: RefuseFea
 
 function refuseObjects(target: View, { deployments, others, complete }: TargetObjects, refuse: RefuseFeature): void {
   if (deployments.length === 0 && complete) refuse(target.path, 'a target without a Deployment');
-  for (const { refuse: refuseObject } of deployments.slice(1)) {
-    refuseObject('step.unsupported', ['kind'], 'not supported yet: more than one Deployment in one target');
+  const namespace = deployments[0]?.object.metadata.namespace;
+  for (const { object, refuse: refuseObject } of deployments) {
+    if (object.metadata.namespace === namespace) continue;
+    const what = 'Deployments of one target in several namespaces';
+    refuseObject(
+      'step.unsupported',
+      ['metadata', 'namespace'],
+      `not supported yet: ${what}`,
+      'give the target a namespace',
+    );
   }
   for (const { object, refuse: refuseObject } of others) {
     const kind = `${groupOf(object.apiVersion)}/${object.kind}`;
