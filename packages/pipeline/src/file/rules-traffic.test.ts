@@ -31,6 +31,11 @@ const blue = (strategy: unknown, ...traffic: Patch[]): Patch => ({
   targetFilters: [{ includeTarget: 'qa' }],
   trafficManagement: [{ targets: ['qa'], smi: [{ rootServiceName: 'web' }] }, ...traffic],
 });
+const smiInItems = (...counts: number[]): Patch => ({
+  trafficManagement: counts.map((count, item) => ({
+    smi: Array.from({ length: count }, (_, index) => ({ rootServiceName: `root${item}-${index}` })),
+  })),
+});
 const kubernetes = (...entries: Patch[]): Patch => ({ targets: ['blue'], kubernetes: entries });
 
 const rules: Rule[] = [
@@ -115,9 +120,8 @@ const rules: Rule[] = [
   },
   {
     rule: 'a target has at most 50 entries',
-    broken: smi(...Array.from({ length: 51 }, (_, index) => ({ rootServiceName: `root${index}` }))),
-    found: ['field.range /trafficManagement/0/smi/50'],
-    kept: smi(...Array.from({ length: 50 }, (_, index) => ({ rootServiceName: `root${index}` }))),
+    broken: smiInItems(26, 25),
+    found: ['traffic.conflict /trafficManagement/1/smi', 'field.range /trafficManagement/1/smi/24'],
   },
   {
     rule: 'every Deployment has a root that leads to it',
