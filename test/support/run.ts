@@ -9,10 +9,18 @@ export type Seen = {
   state: DeploymentState;
   version: number;
   owner: number | null;
-  events: { number: number; type: string; data: Record<string, unknown>; message: string | null; at: Date }[];
+  /** Of the whole pipeline. */
+  events: {
+    number: number;
+    deploymentId: string | null;
+    type: string;
+    data: Record<string, unknown>;
+    message: string | null;
+    at: Date;
+  }[];
 };
 
-/** A pipeline of one target in progress. */
+/** One target of a pipeline in progress. */
 export type Run = {
   pipelineId: string;
   deploymentId: string;
@@ -24,15 +32,11 @@ export type Run = {
 };
 
 /** `stirred` emits `event` whenever something was committed. */
-export async function watchRun(
+export function watchRun(
   { prisma }: Pick<Database, 'prisma'>,
   stirred: EventEmitter,
-  pipelineId: string,
-): Promise<Run> {
-  const { id: deploymentId } = await prisma.deployment.findFirstOrThrow({
-    where: { pipelineId },
-    select: { id: true },
-  });
+  { pipelineId, deploymentId }: { pipelineId: string; deploymentId: string },
+): Run {
   const now = async (): Promise<Seen> => {
     const row = await prisma.deployment.findUniqueOrThrow({
       where: { id: deploymentId },
@@ -45,7 +49,14 @@ export async function watchRun(
       state: row.state as unknown as DeploymentState,
       version: row.version,
       owner: row.owner,
-      events: events.map(({ number, type, data, message, at }) => ({ number, type, data: data as never, message, at })),
+      events: events.map(({ number, deploymentId, type, data, message, at }) => ({
+        number,
+        deploymentId,
+        type,
+        data: data as never,
+        message,
+        at,
+      })),
     };
   };
   const until: Run['until'] = (what, holds, timeoutMs = 30_000) =>

@@ -67,7 +67,10 @@ export type Tenant = {
   credential: NewCredential;
   /** Registers a cluster and answers its account. */
   register(cluster: Cluster, name?: string): Promise<string>;
+  /** Starts a file of one target. */
   start(source: FileText): Promise<Run>;
+  /** Starts a file of several targets; its runs by target. */
+  startAll(source: FileText): Promise<Map<string, Run>>;
 };
 
 export async function openWorld(name: string, options: WorldOptions = {}): Promise<World> {
@@ -101,7 +104,7 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
   const processes: WorkerProcess[] = [];
   const clusters: Cluster[] = [];
   let count = 0;
-  let main: { tenant: Tenant; cluster: Cluster } | undefined;
+  let main: Promise<[Tenant, Cluster]> | undefined;
 
   const world: World = {
     url: clone.url,
@@ -115,15 +118,26 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
       const drainSeconds = options.drainSeconds ?? 0;
       const base = { ...api, clock: api.db.clock, publicUrl: 'http://127.0.0.1:8080', drainSeconds };
       const ctx = systemContext(base, made, 'ci');
-      return {
+      const tenant: Tenant = {
         ctx,
         credential: made.credential,
         async register({ sandbox: { server, caData, token } }, account = `account-${++count}`) {
           await registerCluster(ctx, { name: account, server, caData, token });
           return account;
         },
-        start: async (source) => watchRun(db, stirred, (await startPipeline(ctx, { source })).pipelineId),
+        async start(source) {
+          const [run, ...others] = (await tenant.startAll(source)).values();
+          if (run === undefined || others.length > 0) throw new Error('the file has more than one target');
+          return run;
+        },
+        async startAll(source) {
+          const { pipelineId, deployments } = await startPipeline(ctx, { source });
+          return new Map(
+            deployments.map(({ target, id }) => [target, watchRun(db, stirred, { pipelineId, deploymentId: id })]),
+          );
+        },
       };
+      return tenant;
     },
 
     async cluster() {
@@ -158,11 +172,9 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
     },
 
     async scene({ tenant, cluster, account } = {}) {
-      if (!main) {
-        const [mainTenant, mainCluster] = [await world.tenant('main'), await world.cluster()];
-        main = { tenant: mainTenant, cluster: mainCluster };
-      }
-      const [who, where] = [tenant ?? main.tenant, cluster ?? main.cluster];
+      main ??= Promise.all([world.tenant('main'), world.cluster()]);
+      const [mainTenant, mainCluster] = await main;
+      const [who, where] = [tenant ?? mainTenant, cluster ?? mainCluster];
       return openScene(world, who, where, account ?? (await accountOf(who, where)));
     },
 

@@ -3,57 +3,32 @@ import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import type { Claim } from './transitions.ts';
 
 /** What checking the targets of one start against each other takes to know of each. */
-export type TargetTogether = {
-  name: string;
-  plan: DeploymentPlan;
-  /** Names of the targets that end before it begins. */
-  dependsOn: readonly string[];
-  claims: readonly Claim[];
-};
+export type TargetTogether = { name: string; plan: DeploymentPlan; claims: readonly Claim[] };
 
 /**
- * Two targets that drive the same object at the same time: the second would fail as it begins. One after the other they
- * may. Accounts say nothing of it, because two of them may be one cluster.
+ * Two targets of a start that would drive the same object: at the same time the second is refused it, and later the
+ * version that runs there belongs to another target. Accounts say nothing of it, because two of them may be one cluster.
  */
 export function checkTogether(targets: readonly TargetTogether[]): Violation[] {
-  const dependencies = new Map(targets.map(({ name, dependsOn }) => [name, dependsOn]));
-  const before = new Map<string, Set<string>>();
-  const allBefore = (name: string): Set<string> => {
-    const known = before.get(name);
-    if (known !== undefined) return known;
-    const all = new Set<string>();
-    before.set(name, all);
-    for (const dependency of dependencies.get(name) ?? []) {
-      all.add(dependency);
-      for (const earlier of allBefore(dependency)) all.add(earlier);
-    }
-    return all;
-  };
-
-  const holders = new Map<string, string[]>();
-  const found: Violation[] = [];
-  for (const { name, claims } of targets) {
-    let told = false;
-    for (const { clusterUid, namespace, kind, name: object } of claims) {
-      const key = JSON.stringify([clusterUid, namespace, kind, object]);
-      const others = holders.get(key) ?? [];
-      const other = others.find((holder) => !allBefore(name).has(holder) && !allBefore(holder).has(name));
-      if (other !== undefined && !told) {
-        found.push(conflict(name, other, `${kind} ${namespace}/${object}`));
-        told = true;
-      }
-      holders.set(key, [...others, name]);
-    }
-  }
-  return found;
+  const holders = new Map<string, string>();
+  return targets.flatMap(({ name, claims }) => {
+    const keys = claims.map(({ clusterUid, namespace, kind, name: object }) => ({
+      key: JSON.stringify([clusterUid, namespace, kind, object]),
+      words: `${kind} ${namespace}/${object}`,
+    }));
+    const taken = keys.find(({ key }) => holders.has(key));
+    if (taken !== undefined) return [conflict(name, holders.get(taken.key) ?? '', taken.words)];
+    for (const { key } of keys) holders.set(key, name);
+    return [];
+  });
 }
 
 function conflict(name: string, other: string, object: string): Violation {
   return {
     code: 'traffic.conflict',
     path: `/targets/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`,
-    message: `targets '${other}' and '${name}' would drive ${object} of one cluster at the same time`,
-    hint: 'Give them different namespaces, or let one depend on the other (constraints.dependsOn).',
+    message: `targets '${other}' and '${name}' would both drive ${object} of one cluster`,
+    hint: 'Give them different namespaces.',
   };
 }
 
