@@ -48,7 +48,7 @@ test('a name can be taken once, generated, and only in a namespace that is there
   assert.deepEqual([nowhere.code, nowhere.body.message], [404, 'namespaces "nowhere" not found']);
 });
 
-test('a stale resourceVersion is a conflict for every kind of write, and so is another uid', async (t) => {
+test('a stale resourceVersion is refused for every kind of write, and so is another uid', async (t) => {
   const { call } = await testCluster(t);
   const created = await call('POST', splits, split('web', [100, 0]));
   const { uid, resourceVersion } = created.body.metadata;
@@ -63,7 +63,7 @@ test('a stale resourceVersion is a conflict for every kind of write, and so is a
   const unversioned = { ...created.body, metadata: { name: 'web' } };
   assert.equal((await call('PUT', `${splits}/web`, unversioned)).code, 422);
   const otherUid = { metadata: { uid: '00000000-0000-0000-0000-000000000000' } };
-  assert.equal((await call('PATCH', `${splits}/web`, otherUid, merge)).code, 409);
+  assert.equal((await call('PATCH', `${splits}/web`, otherUid, merge)).code, 422);
 
   const stale = await call('DELETE', `${splits}/web`, { preconditions: { uid, resourceVersion } });
   assert.equal(stale.code, 409);

@@ -16,6 +16,13 @@ export type Body = {
   kind: string;
   metadata: Metadata & { continue?: string; remainingItemCount?: number };
   items: Body[];
+  groups: { name: string }[];
+  versions: { version: string; groupVersion: string }[];
+  preferredVersion: { version: string };
+  resources: { name: string; kind: string; namespaced: boolean; verbs: string[] }[];
+  gitVersion: string;
+  involvedObject: { uid: string };
+  addressType: string;
   spec: {
     type: string;
     clusterIP: string;
@@ -23,6 +30,7 @@ export type Body = {
     ports: object[];
     selector: Record<string, string>;
     replicas: number;
+    minReadySeconds?: number;
     template: { metadata: { labels: Record<string, string> } };
     service: string;
     backends: { service: string; weight: number | string }[];
@@ -41,6 +49,7 @@ export type Body = {
     observedGeneration: number;
     selector: string;
     allowed: boolean;
+    loadBalancer: object;
   };
   data: Record<string, string>;
   endpoints: Endpoint[];
@@ -48,12 +57,13 @@ export type Body = {
   code: number;
   reason: string;
   message: string;
-  details: { uid: string; causes: Cause[] };
+  details: { name: string; group: string; kind: string; uid: string; causes: Cause[] };
   major: string;
 };
 
 export type WatchEvent = { type: string; object: Body };
-export type Answer = { code: number; body: Body };
+/** `type`: the media type that the answer says it has. */
+export type Answer = { code: number; body: Body; type: string };
 export type Access = { server: string; caData: string; token: string };
 
 /** How tests reach a cluster: plain HTTP, as nothing of the project stands between. */
@@ -90,7 +100,8 @@ export function createClient({ server, caData, token }: Access): Client {
       const response = await send(method, path, body, headers);
       const chunks = await response.toArray();
       const text = Buffer.concat(chunks).toString();
-      return { code: response.statusCode ?? 0, body: text.startsWith('{') ? JSON.parse(text) : text };
+      const parsed = text.startsWith('{') ? JSON.parse(text) : text;
+      return { code: response.statusCode ?? 0, body: parsed, type: response.headers['content-type'] ?? '' };
     },
     async watch(path) {
       const response = await send('GET', path, undefined, {});
@@ -127,12 +138,12 @@ export async function testCluster(t: TestContext, options: Partial<SandboxOption
   return { ...client, sandbox };
 }
 
-/** Waits until a question has an answer, at most five seconds. */
+/** Waits until a question has an answer, at most ten seconds. */
 export async function until<T>(
   what: string,
   ask: () => T | undefined | false | Promise<T | undefined | false>,
 ): Promise<T> {
-  const deadline = Date.now() + 5_000;
+  const deadline = Date.now() + 10_000;
   while (true) {
     const answer = await ask();
     if (answer) return answer;

@@ -61,10 +61,3 @@ test('the end of the initial events is marked on request', async (t) => {
   await until('both events', () => events.length === 2);
   assert.equal(events[1]!.object.metadata.annotations?.['k8s.io/initial-events-end'], 'true');
 });
-
-test('a version that the cluster has not reached is answered by an error event', async (t) => {
-  const { watch } = await testCluster(t);
-  const { events, ended } = await watch(`${path}?watch=true&resourceVersion=999999`);
-  await ended;
-  assert.deepEqual([events[0]!.type, events[0]!.object.code], ['ERROR', 504]);
-});

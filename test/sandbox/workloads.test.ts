@@ -189,7 +189,7 @@ test('pods never get ready, cannot be pulled or crash by their image tag', async
       return status?.containerStatuses?.[0]?.state.waiting?.reason === reason && status;
     });
   await waitsFor('missing', 'ImagePullBackOff');
-  await waitsFor('stuck', 'ContainerCreating');
+  await until('stuck runs', async () => (await state('stuck'))?.phase === 'Running');
   const crashed = await waitsFor('crashing', 'CrashLoopBackOff');
   assert.equal(crashed.containerStatuses[0]!.restartCount, 1);
   assert.ok(crashed.podIP, 'it was up before');

@@ -3,14 +3,16 @@
  * writes, so a precondition that held when it was checked holds when the change is stored.
  */
 import { randomUUID } from 'node:crypto';
+import { admit, checkAllocations } from './admission.ts';
 import { applied, managersAfterUpdate } from './apply.ts';
 import { decode } from './decode.ts';
 import { withDefaults } from './defaults.ts';
-import { ApiError, alreadyExists, badRequest, conflict, forbidden, invalid, notFound, uidMismatch } from './errors.ts';
+import { ApiError, alreadyExists, badRequest, conflict, invalid, notFound, uidMismatch } from './errors.ts';
 import { equal, type Fields, isFields, type KubeObject, type Metadata, randomSuffix, timestamp } from './objects.ts';
 import { jsonPatch, mergePatch, strategicMerge } from './patch.ts';
 import { definitionsId, type Registry, type Resource } from './resources.ts';
 import type { Entry, Store } from './store.ts';
+import { typeFault } from './types.ts';
 import { validate } from './validate.ts';
 
 export type Cluster = { store: Store; registry: Registry };
@@ -51,25 +53,27 @@ export function groupVersion(resource: Resource, version: string): string {
  * @throws ApiError 404 unknown namespace, 409 AlreadyExists, 400 or 422 for a body that is not valid
  */
 export function create(cluster: Cluster, target: Omit<Target, 'name'>, body: unknown, options: WriteOptions): Entry {
-  const { store } = cluster;
   const { resource, namespace } = target;
   const object = decode(target, body);
   if (object.metadata.resourceVersion) {
-    throw new ApiError(500, 'Unknown', 'resourceVersion should not be set on objects to be created');
+    throw new ApiError(500, '', 'resourceVersion should not be set on objects to be created');
   }
   const { generateName } = object.metadata;
   const name = object.metadata.name || (generateName ? generated(generateName) : '');
-  if (namespace) checkNamespace(cluster, target, name);
-  if (name && store.get(resource.id, namespace, name)) throw alreadyExists(resource, name);
   const { status: _, ...withoutStatus } = object;
   const fresh = {
     ...(resource.status ? withoutStatus : object),
     metadata: newMetadata(object.metadata, namespace, name),
   };
-  return insert(cluster, resource, fresh as KubeObject, options);
+  return insert(cluster, target, fresh as KubeObject, options);
 }
 
-function insert(cluster: Cluster, resource: Resource, object: KubeObject, options: WriteOptions): Entry {
+function insert(cluster: Cluster, target: Omit<Target, 'name'>, object: KubeObject, options: WriteOptions): Entry {
+  const { resource, namespace } = target;
+  const { name } = object.metadata;
+  admit(cluster, target, object);
+  checkAllocations(cluster.store, resource, object);
+  if (name && cluster.store.get(resource.id, namespace, name)) throw alreadyExists(resource, name);
   const filled = withDefaults(cluster.store, resource, object, undefined);
   const causes = validate(resource, filled, undefined);
   if (causes.length > 0) throw invalid(resource, filled.metadata.name, causes);
@@ -101,28 +105,12 @@ function newMetadata(wanted: Partial<Metadata>, namespace: string, name: string)
   };
 }
 
-function checkNamespace({ store }: Cluster, { resource, namespace }: Omit<Target, 'name'>, name: string): void {
-  const space = store.get('namespaces', '', namespace)?.object;
-  if (!space) {
-    const details = { name: namespace, kind: 'namespaces' };
-    throw new ApiError(404, 'NotFound', `namespaces "${namespace}" not found`, details);
-  }
-  if (space.metadata.deletionTimestamp) {
-    const why = `unable to create new content in namespace ${namespace} because it is being terminated`;
-    throw forbidden(resource, name, why);
-  }
-}
-
 /** Replaces an object (PUT). A resourceVersion in the body is a precondition; custom resources must send it. */
 export function replace(cluster: Cluster, target: Target, body: unknown, options: WriteOptions): Entry {
   const old = read(cluster, target);
   if (options.subresource === 'scale') return rescale(cluster, target, old, body, options);
   const object = decode(target, body);
-  if (object.metadata.name !== target.name) {
-    throw badRequest(
-      `the name of the object (${object.metadata.name}) does not match the name on the URL (${target.name})`,
-    );
-  }
+  checkName(object, target);
   if (target.resource.custom && !object.metadata.resourceVersion) {
     const message = 'Invalid value: 0: must be specified for an update';
     throw invalid(target.resource, target.name, [
@@ -130,6 +118,11 @@ export function replace(cluster: Cluster, target: Target, body: unknown, options
     ]);
   }
   return update(cluster, target, old, object, options);
+}
+
+function checkName({ metadata }: KubeObject, { name }: Target): void {
+  if (metadata.name === name) return;
+  throw badRequest(`the name of the object (${metadata.name}) does not match the name on the URL (${name})`);
 }
 
 /** Changes an object (PATCH); an apply of an object that is not there creates it. */
@@ -146,6 +139,11 @@ export function patch(
   const current = scaled ? scaleOf(target.resource, old.object) : inVersion(target, old.object);
   const next = patched(target.resource, type, current, body);
   if (scaled) return { entry: rescale(cluster, target, old, next, options), created: false };
+  const uid = isFields(next) && isFields(next.metadata) ? next.metadata.uid : undefined;
+  if (uid !== old.object.metadata.uid) {
+    const message = `Invalid value: ${JSON.stringify(uid)}: field is immutable`;
+    throw invalid(target.resource, target.name, [{ reason: 'FieldValueInvalid', message, field: 'metadata.uid' }]);
+  }
   return { entry: update(cluster, target, old, decode(target, next), options), created: false };
 }
 
@@ -167,20 +165,30 @@ function apply(
   options: WriteOptions,
 ): { entry: Entry; created: boolean } {
   const { resource, namespace, name } = target;
+  const fault = typeFault(resource, target.version, body);
+  // Everything else answers 400 to a field of the wrong type; the real apply does not.
+  if (fault) throw new ApiError(500, '', `failed to create typed patch object (${namespace}/${name}): ${fault}`);
   const wanted = decode(target, body);
+  checkName(wanted, target);
   if (wanted.metadata.managedFields?.length) throw badRequest('metadata.managedFields must be nil');
   const old = cluster.store.get(resource.id, namespace, name);
-  const { resourceVersion } = wanted.metadata;
-  if (resourceVersion && resourceVersion !== old?.object.metadata.resourceVersion) throw conflict(resource, name);
-  const named = { ...wanted, metadata: { ...wanted.metadata, name } };
+  const { resourceVersion, uid } = wanted.metadata;
+  // A resourceVersion is no precondition where there is nothing: the object is made. A uid is one.
+  if (!old && uid) throw conflict(resource, name, uidMismatch(uid, ''));
+  if (old && resourceVersion && resourceVersion !== old.object.metadata.resourceVersion) throw conflict(resource, name);
   const live = old && inVersion(target, old.object);
-  const next = applied(live, named, options, options.force === true);
-  if (old) return { entry: update(cluster, target, old, decode(target, next), options, true), created: false };
-  if (namespace) checkNamespace(cluster, target, name);
+  const next = applied(live, wanted, options, options.force === true);
+  if (old) {
+    const metadata = { ...next.metadata, ...(uid ? { uid } : {}) };
+    return {
+      entry: update(cluster, target, old, decode(target, { ...next, metadata }), options, true),
+      created: false,
+    };
+  }
   const metadata = newMetadata(next.metadata, namespace, name);
   const { status: _, ...withoutStatus } = next;
   const fresh = { ...(resource.status ? withoutStatus : next), metadata };
-  return { entry: insert(cluster, resource, fresh as KubeObject, options), created: true };
+  return { entry: insert(cluster, target, fresh as KubeObject, options), created: true };
 }
 
 function update(

@@ -1,5 +1,5 @@
 import { type Cluster, read, type Target } from './api.ts';
-import { conflict, uidMismatch } from './errors.ts';
+import { deletionConflict } from './errors.ts';
 import { isFields, type KubeObject, timestamp } from './objects.ts';
 import { definitionsId, type Resource } from './resources.ts';
 import type { Entry } from './store.ts';
@@ -12,21 +12,32 @@ export type DeleteOptions = {
 
 /**
  * Deletes an object, or marks it where somebody must act first: a finalizer's owner, a pod's kubelet, a namespace's
- * clearing. Dependants go by the garbage collector, or are freed at once under propagationPolicy Orphan.
+ * clearing, the garbage collector where dependants are to be freed (Orphan) or to go first (Foreground).
  */
 export function remove(cluster: Cluster, target: Target, options: DeleteOptions = {}): { entry: Entry; gone: boolean } {
   const { resource, name } = target;
   const entry = read(cluster, target);
-  const { uid, resourceVersion } = entry.object.metadata;
+  const { uid, resourceVersion, finalizers = [] } = entry.object.metadata;
   const wanted = options.preconditions ?? {};
-  if (wanted.uid !== undefined && wanted.uid !== uid) throw conflict(resource, name, uidMismatch(wanted.uid, uid));
-  if (wanted.resourceVersion !== undefined && wanted.resourceVersion !== resourceVersion) {
-    const why = `Precondition failed: ResourceVersion in precondition: ${wanted.resourceVersion}, ResourceVersion in object meta: ${resourceVersion}`;
-    throw conflict(resource, name, why);
+  if (wanted.uid !== undefined && wanted.uid !== uid) {
+    const why = `the UID in the precondition (${wanted.uid}) does not match the UID in record (${uid}).`;
+    throw deletionConflict(resource, name, `${why} The object might have been deleted and then recreated`);
   }
-  if (options.propagationPolicy === 'Orphan') orphan(cluster, uid);
-  return removeEntry(cluster, resource, entry, options.gracePeriodSeconds);
+  if (wanted.resourceVersion !== undefined && wanted.resourceVersion !== resourceVersion) {
+    const why = `the ResourceVersion in the precondition (${wanted.resourceVersion}) does not match the ResourceVersion in record (${resourceVersion}).`;
+    throw deletionConflict(resource, name, `${why} The object might have been modified`);
+  }
+  const finalizer = propagationFinalizers[options.propagationPolicy ?? ''];
+  if (finalizer === undefined || finalizers.includes(finalizer)) {
+    return removeEntry(cluster, resource, entry, options.gracePeriodSeconds);
+  }
+  const metadata = { ...entry.object.metadata, finalizers: [...finalizers, finalizer] };
+  const held = { ...entry, object: { ...entry.object, metadata } };
+  return removeEntry(cluster, resource, held, options.gracePeriodSeconds);
 }
+
+/** What the garbage collector takes away once it has done its part (controllers/cleanup.ts). */
+export const propagationFinalizers: Record<string, string> = { Orphan: 'orphan', Foreground: 'foregroundDeletion' };
 
 export function removeEntry(
   { store, registry }: Cluster,
@@ -52,13 +63,4 @@ export function removeEntry(
   const marked: KubeObject = { ...object, metadata: { ...metadata, deletionTimestamp, ...grace } };
   if (space) marked.status = { ...(isFields(object.status) ? object.status : {}), phase: 'Terminating' };
   return { entry: store.put(resource.id, marked), gone: false };
-}
-
-function orphan({ store }: Cluster, ownerUid: string): void {
-  for (const { id, object } of store.dependants(ownerUid)) {
-    const ownerReferences = object.metadata.ownerReferences?.filter(({ uid }) => uid !== ownerUid) ?? [];
-    const { ownerReferences: _, ...metadata } = object.metadata;
-    const freed = ownerReferences.length > 0 ? { ...metadata, ownerReferences } : metadata;
-    store.put(id, { ...object, metadata: freed });
-  }
 }

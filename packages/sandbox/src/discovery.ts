@@ -77,6 +77,51 @@ export function resourceList(registry: Registry, name: string, version: string) 
   return { kind: 'APIResourceList', apiVersion: 'v1', groupVersion: `${prefix}${version}`, resources };
 }
 
+export const aggregatedType = 'application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList';
+
+export function wantsAggregated(accept: string | undefined): boolean {
+  return (accept ?? '').split(',').some((type) => type.trim() === aggregatedType);
+}
+
+/** All groups with their resources, as kubectl asks for them in one go: of the core for `api`, of all others for `apis`. */
+export function aggregated(registry: Registry, root: string) {
+  const groups = root === 'api' ? [{ name: '', versions: ['v1'] }] : root === 'apis' ? groupsOf(registry) : undefined;
+  return (
+    groups && {
+      kind: 'APIGroupDiscoveryList',
+      apiVersion: 'apidiscovery.k8s.io/v2',
+      metadata: {},
+      items: groups.map(({ name, versions }) => ({
+        metadata: { ...(name ? { name } : {}), creationTimestamp: null },
+        versions: versions.map((version) => {
+          return { version, freshness: 'Current', resources: discovered(resourceList(registry, name, version)) };
+        }),
+      })),
+    }
+  );
+}
+
+function discovered(list: ReturnType<typeof resourceList>) {
+  const all = list?.resources ?? [];
+  return all
+    .filter(({ name }) => !name.includes('/'))
+    .map(({ name, kind, namespaced, singularName, verbs, ...more }) => {
+      const parts = all.filter((one) => one.name.startsWith(`${name}/`));
+      const subresources = parts.map((one) => {
+        return { subresource: one.name.slice(name.length + 1), responseKind: { kind: one.kind }, verbs: one.verbs };
+      });
+      return {
+        resource: name,
+        responseKind: { group: '', version: '', kind },
+        scope: namespaced ? 'Namespaced' : 'Cluster',
+        singularResource: singularName,
+        verbs,
+        ...more,
+        ...(subresources.length > 0 ? { subresources } : {}),
+      };
+    });
+}
+
 /** What `kubectl get all` shows. */
 const inAll = new Set([
   'pods',

@@ -31,7 +31,7 @@ export class ApiError extends Error {
       metadata: {},
       status: 'Failure',
       message,
-      reason,
+      ...(reason ? { reason } : {}),
       ...(details ? { details } : {}),
       code,
     };
@@ -76,8 +76,9 @@ export function badRequest(message: string): ApiError {
   return new ApiError(400, 'BadRequest', message);
 }
 
-export function forbidden(resource: Resource, name: string, why: string): ApiError {
-  return new ApiError(403, 'Forbidden', `${resource.id} "${name}" is forbidden: ${why}`, about(resource, name));
+export function forbidden(resource: Resource, name: string, why: string, causes?: Cause[]): ApiError {
+  const details = { ...about(resource, name), ...(causes ? { causes } : {}) };
+  return new ApiError(403, 'Forbidden', `${resource.id} "${name}" is forbidden: ${why}`, details);
 }
 
 export function expired(version: number, oldest: number): ApiError {
@@ -92,9 +93,15 @@ export function noSuchPath(): ApiError {
   return new ApiError(404, 'NotFound', 'the server could not find the requested resource', {});
 }
 
-/** Why an object that was deleted and made again is not the one that was meant. */
+/** Why an object that was deleted and made again is not the one that a PUT or an apply means. */
 export function uidMismatch(wanted: string, actual: string): string {
   return `Precondition failed: UID in precondition: ${wanted}, UID in object meta: ${actual}`;
+}
+
+/** A deletion names the kind where all others name the resource. */
+export function deletionConflict({ kind, group }: Resource, name: string, why: string): ApiError {
+  const message = `Operation cannot be fulfilled on ${kind}${group ? `.${group}` : ''} "${name}": ${why}`;
+  return new ApiError(409, 'Conflict', message, { name, ...(group ? { group } : {}), kind });
 }
 
 export function methodNotAllowed(): ApiError {

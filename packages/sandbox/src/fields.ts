@@ -54,8 +54,7 @@ export function difference(kind: string, before: unknown, after: unknown, path: 
   const old = new Map((membersOf(kind, before, path) ?? []).map(([segment, member]) => [segment, member]));
   for (const [segment, member, memberPath] of membersOf(kind, after, path) ?? []) {
     if (!old.has(segment)) {
-      changed[segment] = fieldsOf(kind, member, memberPath);
-      if (segment.startsWith('k:')) changed[segment]['.'] = {};
+      changed[segment] = addedFields(kind, member, memberPath);
       continue;
     }
     const previous = old.get(segment);
@@ -69,6 +68,17 @@ export function difference(kind: string, before: unknown, after: unknown, path: 
   for (const segment of old.keys()) removed[segment] = {};
   return { changed, removed };
 }
+
+/** A map or list that came as a whole is itself a field, `.`, save the parts that every object of its kind has. */
+function addedFields(kind: string, value: unknown, path: Path): FieldSet {
+  const members = membersOf(kind, value, path) ?? [];
+  const set: FieldSet = {};
+  for (const [segment, member, memberPath] of members) set[segment] = addedFields(kind, member, memberPath);
+  if (members.length > 0 && !alwaysThere.has(path.at(-1) ?? '')) set['.'] = {};
+  return set;
+}
+
+const alwaysThere = new Set(['metadata', 'spec', 'status', 'template', 'strategy', 'containers', 'conditions']);
 
 export function isEmpty(set: FieldSet): boolean {
   for (const _ in set) return false;
@@ -126,8 +136,9 @@ export function removeFields(kind: string, value: unknown, set: FieldSet, path: 
     if (!gone) return [[segment, member] as const];
     if (isEmpty(gone) || gone['.']) return [];
     const rest = removeFields(kind, member, gone, memberPath);
-    // A map that was emptied goes too: nobody asked for an empty one.
-    return isFields(rest) && Object.keys(rest).length === 0 ? [] : [[segment, rest] as const];
+    // A map or list that was emptied goes too: nobody asked for an empty one.
+    const isLeft = Array.isArray(rest) ? rest.length > 0 : !isFields(rest) || Object.keys(rest).length > 0;
+    return isLeft ? [[segment, rest] as const] : [];
   });
   if (Array.isArray(value)) return kept.map(([, member]) => member);
   return Object.fromEntries(kept.map(([segment, member]) => [segment.slice(2), member]));

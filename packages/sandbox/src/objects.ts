@@ -106,7 +106,13 @@ export type Service = KubeObject & {
 
 export type ReplicaSet = KubeObject & {
   spec: { replicas: number; selector: LabelSelector; template: PodTemplate };
-  status?: { replicas: number; readyReplicas?: number; availableReplicas?: number; observedGeneration?: number };
+  status?: {
+    replicas: number;
+    readyReplicas?: number;
+    availableReplicas?: number;
+    observedGeneration?: number;
+    conditions?: Condition[];
+  };
 };
 
 export type Deployment = KubeObject & {

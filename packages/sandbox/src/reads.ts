@@ -1,10 +1,10 @@
 /** GET: one object, a list or a watch, as plain JSON or as kubectl's tables. */
 import * as api from './api.ts';
-import { badRequest } from './errors.ts';
+import { badRequest, expired } from './errors.ts';
 import { type Request, type Response, sendJson, sendText, startStream } from './http.ts';
 import type { Route, Router } from './router.ts';
 import { type ObjectMatcher, parseFieldSelector, parseLabelSelector } from './selectors.ts';
-import type { Entry } from './store.ts';
+import type { Entry, Store } from './store.ts';
 import { type IncludeObject, renderTable } from './table.ts';
 import type { WatchRequest } from './watch.ts';
 
@@ -82,23 +82,47 @@ export function matcherFor({ resource, namespace, name }: Route, query: URLSearc
 
 const keyOf = ({ object: { metadata } }: Entry) => `${metadata.namespace ?? ''}/${metadata.name}`;
 
-/** One page of a list in the order of namespace and name, read as it is now: a later page may see later changes. */
+/** One page of a list in the order of namespace and name. Later pages show the cluster as it was at the first. */
 function page(cluster: api.Cluster, { resource, namespace }: Route, matches: ObjectMatcher, query: URLSearchParams) {
   const { store } = cluster;
   const limit = Number(query.get('limit') ?? 0) || Number.POSITIVE_INFINITY;
-  const after = query.get('continue');
-  const start = after ? Buffer.from(after, 'base64url').toString() : '';
-  const all = store
-    .list(resource.id, namespace || undefined)
-    .filter((entry) => matches(entry.object))
+  const token = query.get('continue');
+  const { rv, start } = token ? readToken(token) : { rv: store.version(), start: '' };
+  const all = entriesAt(store, resource.id, rv)
+    .filter((entry) => (!namespace || entry.object.metadata.namespace === namespace) && matches(entry.object))
     .map((entry) => ({ entry, key: keyOf(entry) }))
     .filter(({ key }) => key > start)
     .sort((a, b) => (a.key < b.key ? -1 : 1));
   const shown = all.slice(0, limit);
   const left = all.length - shown.length;
+  const next = { v: 'meta.k8s.io/v1', rv, start: shown.at(-1)?.key };
   const more =
-    left > 0 ? { continue: Buffer.from(shown.at(-1)!.key).toString('base64url'), remainingItemCount: left } : {};
-  return { entries: shown.map(({ entry }) => entry), metadata: { resourceVersion: String(store.version()), ...more } };
+    left > 0 ? { continue: Buffer.from(JSON.stringify(next)).toString('base64url'), remainingItemCount: left } : {};
+  return { entries: shown.map(({ entry }) => entry), metadata: { resourceVersion: String(rv), ...more } };
+}
+
+function readToken(token: string): { rv: number; start: string } {
+  try {
+    const { rv, start } = JSON.parse(Buffer.from(token, 'base64url').toString());
+    if (Number.isInteger(rv) && typeof start === 'string') return { rv, start };
+  } catch {
+    // What is no JSON is no token either.
+  }
+  throw badRequest('invalid continue token: continue key is not valid');
+}
+
+/** All objects of a resource as they were at a version: those of now with the changes since undone. */
+function entriesAt(store: Store, id: string, version: number): Entry[] {
+  if (version === store.version()) return store.list(id);
+  const changes = store.changesSince(version);
+  if (!changes) throw expired(version, store.oldestVersion());
+  const entries = new Map(store.list(id).map((entry) => [keyOf(entry), entry]));
+  for (const { entry, previous } of changes.toReversed()) {
+    if (entry.id !== id) continue;
+    if (previous) entries.set(keyOf(entry), previous);
+    else entries.delete(keyOf(entry));
+  }
+  return [...entries.values()];
 }
 
 function answerWatch(

@@ -36,6 +36,7 @@ const builtIns: BuiltIn[] = [
   ['', 'v1', 'ConfigMap', 'configmaps', 'cm', 'n'],
   ['', 'v1', 'Secret', 'secrets', '', 'n'],
   ['', 'v1', 'ServiceAccount', 'serviceaccounts', 'sa', 'n'],
+  ['', 'v1', 'ResourceQuota', 'resourcequotas', 'quota', 'ns'],
   ['', 'v1', 'Event', 'events', 'ev', 'n'],
   ['apps', 'v1', 'Deployment', 'deployments', 'deploy', 'nsrg'],
   ['apps', 'v1', 'ReplicaSet', 'replicasets', 'rs', 'nsrg'],

@@ -1,18 +1,18 @@
 /** From a request's path and query to a verb of the API and its answer. */
 import { setTimeout } from 'node:timers/promises';
-import type { Cluster } from './api.ts';
+import * as api from './api.ts';
+import { type Attributes, authorize, requestToken, review, type User, userOf } from './authorization.ts';
 import * as discovery from './discovery.ts';
 import { ApiError, methodNotAllowed, noSuchPath } from './errors.ts';
-import { drop, isAuthorised, type Request, type Response, readBody, sendJson, sendStatus, sendText } from './http.ts';
+import { drop, type Request, type Response, readBody, sendJson, sendStatus, sendText } from './http.ts';
 import type { Answers, Requests } from './mesh.ts';
-import { isFields, type KubeObject } from './objects.ts';
-import { answerRead } from './reads.ts';
-import type { Resource } from './resources.ts';
+import { answerRead, isTrue } from './reads.ts';
+import type { Registry, Resource } from './resources.ts';
 import type { WatchHub } from './watch.ts';
 import { answerWrite, type Intercept } from './writes.ts';
 
 export type Router = {
-  cluster: Cluster;
+  cluster: api.Cluster;
   hub: WatchHub;
   token: string;
   intercept: () => Intercept | null;
@@ -43,23 +43,32 @@ export async function serve(router: Router, request: Request, response: Response
 async function admit(router: Router, request: Request, response: Response): Promise<void> {
   const path = request.url?.split('?')[0] ?? '';
   const health = ['/healthz', '/livez', '/readyz'].includes(path);
-  const authorised = isAuthorised(request, router.token);
-  if (!authorised && !(authorised === undefined && (health || path === '/version'))) {
+  const header = request.headers.authorization;
+  const user = header === undefined ? undefined : userOf(header, router.token, router.cluster.store);
+  if (!user && (header !== undefined || !(health || path === '/version'))) {
     throw new ApiError(401, 'Unauthorized', 'Unauthorized');
   }
   if (health) return sendText(response, 200, 'ok', 'text/plain');
-  if (path === '/sandbox/requests' && request.method === 'POST') {
-    return sendJson(response, 200, router.send((await readBody(request)) as Requests));
-  }
-  await route(router, request, response);
+  await route(router, user ?? nobody, request, response);
 }
 
-async function route(router: Router, request: Request, response: Response): Promise<void> {
+const nobody: User = { name: 'system:anonymous', groups: [] };
+
+async function route(router: Router, user: User, request: Request, response: Response): Promise<void> {
+  const { store, registry } = router.cluster;
   const url = new URL(request.url ?? '/', 'https://sandbox');
   const path = url.pathname
     .split('/')
     .filter((part) => part !== '')
     .map(decodeURIComponent);
+  if (url.pathname === '/sandbox/requests' && request.method === 'POST') {
+    authorize(store, user, { ...noAttributes, verb: 'create', resource: 'requests', group: 'sandbox' });
+    return sendJson(response, 200, router.send((await readBody(request)) as Requests));
+  }
+  if (path.length === 1 && request.method === 'GET' && discovery.wantsAggregated(request.headers.accept)) {
+    const document = discovery.aggregated(registry, path[0] ?? '');
+    if (document) return sendText(response, 200, JSON.stringify(document), discovery.aggregatedType);
+  }
   const document = fixedDocument(router.cluster, path);
   if (document) {
     if (request.method !== 'GET') throw methodNotAllowed();
@@ -67,14 +76,44 @@ async function route(router: Router, request: Request, response: Response): Prom
   }
   if (path.join('/') === 'apis/authorization.k8s.io/v1/selfsubjectaccessreviews') {
     if (request.method !== 'POST') throw methodNotAllowed();
-    return sendJson(response, 201, review(await readBody(request)));
+    return sendJson(response, 201, review(store, user, await readBody(request)));
   }
+  if (!isApiPath(path, registry)) return sendText(response, 404, '404 page not found\n', 'text/plain; charset=utf-8');
   const target = resolve(router.cluster, path);
+  const asked = attributesOf(target, request.method ?? '', url.searchParams);
+  authorize(store, user, asked);
+  if (target.subresource === 'token') {
+    if (request.method !== 'POST') throw methodNotAllowed();
+    const account = api.read(router.cluster, target).object;
+    return sendJson(response, 201, requestToken(account, await readBody(request), router.token));
+  }
   if (request.method === 'GET') return answerRead(router, target, url.searchParams, request, response);
+  const isApply = (request.headers['content-type'] ?? '').startsWith('application/apply-patch');
+  if (isApply && !store.get(target.resource.id, target.namespace, target.name)) {
+    authorize(store, user, { ...asked, verb: 'create' });
+  }
   return answerWrite(router, target, url, request, response);
 }
 
-function fixedDocument({ registry }: Cluster, path: string[]): unknown {
+const noAttributes = { verb: '', group: '', resource: '', subresource: '', namespace: '', name: '' };
+
+function attributesOf(target: Route, method: string, query: URLSearchParams): Attributes {
+  const { resource, namespace, name, subresource } = target;
+  const reads = isTrue(query.get('watch')) ? 'watch' : name ? 'get' : 'list';
+  const verbs: Record<string, string> = { GET: reads, POST: 'create', PUT: 'update', PATCH: 'patch' };
+  const verb = verbs[method] ?? (name ? 'delete' : 'deletecollection');
+  // A namespace lies in itself, so that a Role in it can speak of it.
+  const space = resource.id === 'namespaces' ? name : namespace;
+  return { verb, group: resource.group, resource: resource.plural, subresource, namespace: space, name };
+}
+
+/** Whether a path is one of an API group that is served; of others a real cluster knows no Status. */
+function isApiPath([first, second = '']: string[], registry: Registry): boolean {
+  if (first === 'api') return second === 'v1';
+  return first === 'apis' && registry.all().some(({ group }) => group === second);
+}
+
+function fixedDocument({ registry }: api.Cluster, path: string[]): unknown {
   const [first, second, third, fourth, fifth] = path;
   const key = path.join('/');
   if (key === 'version') return discovery.versionInfo;
@@ -90,7 +129,7 @@ function fixedDocument({ registry }: Cluster, path: string[]): unknown {
 }
 
 /** Finds what a path names: `/api/v1/…`, `/apis/<group>/<version>/…`, with or without `namespaces/<namespace>/`. */
-function resolve({ registry }: Cluster, path: string[]): Route {
+function resolve({ registry }: api.Cluster, path: string[]): Route {
   const core = path[0] === 'api';
   if (!core && path[0] !== 'apis') throw noSuchPath();
   const group = core ? '' : (path[1] ?? '');
@@ -107,13 +146,7 @@ function resolve({ registry }: Cluster, path: string[]): Route {
   if (!resource || rest.length > 3 || (spaced && !resource.namespaced)) throw noSuchPath();
   if (resource.namespaced && name && !namespace) throw noSuchPath();
   const known = subresource === '' || (subresource === 'status' && resource.status);
-  if (!known && !(subresource === 'scale' && resource.scale)) throw noSuchPath();
+  const special = subresource === 'scale' ? resource.scale : subresource === 'token' && plural === 'serviceaccounts';
+  if (!known && !special) throw noSuchPath();
   return { resource, version, namespace, name, subresource };
-}
-
-function review(body: unknown): KubeObject {
-  const spec = isFields(body) ? body.spec : undefined;
-  const kind = 'SelfSubjectAccessReview';
-  const metadata = {} as KubeObject['metadata'];
-  return { apiVersion: 'authorization.k8s.io/v1', kind, metadata, spec, status: { allowed: true } };
 }

@@ -11,6 +11,7 @@ import { cleanupController } from './controllers/cleanup.ts';
 import type { Controller } from './controllers/controller.ts';
 import { deploymentController } from './controllers/deployments.ts';
 import { endpointController } from './controllers/endpoints.ts';
+import { garbageCollector } from './controllers/garbage-collector.ts';
 import { podController } from './controllers/pods.ts';
 import { replicaSetController } from './controllers/replicasets.ts';
 import { type Faults, noFaults } from './faults.ts';
@@ -86,6 +87,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     replicaSetController(context),
     deploymentController(context),
     endpointController(context),
+    garbageCollector(context),
     cleanupController(context),
     controller,
   ];

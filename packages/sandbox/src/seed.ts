@@ -18,6 +18,10 @@ export function seedCluster(cluster: api.Cluster): void {
   for (const definition of [trafficSplits, serviceProfiles]) {
     ensure(cluster, 'customresourcedefinitions.apiextensions.k8s.io', '', definition);
   }
+  ensure(cluster, 'clusterroles.rbac.authorization.k8s.io', '', {
+    metadata: { name: 'cluster-admin' },
+    rules: [{ apiGroups: ['*'], resources: ['*'], verbs: ['*'] }],
+  });
   ensure(cluster, 'deployments.apps', workload.namespace, adaptorWorkload);
 }
 

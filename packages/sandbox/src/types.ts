@@ -8,14 +8,22 @@ import { type Schema, violations } from './schema.ts';
  * @throws ApiError 400 in the words of the API server's decoder
  */
 export function checkTypes(resource: Resource, object: KubeObject): void {
-  const schema: Schema = {
-    ...types[resource.id],
-    properties: { metadata: metadataTypes, ...types[resource.id]?.properties },
-  };
-  const [first] = violations(schema, object);
+  const [first] = violations(schemaOf(resource), object);
   if (!first) return;
   const message = `${resource.kind} in version "${object.apiVersion.split('/').at(-1)}" cannot be handled as a ${resource.kind}`;
   throw badRequest(`${message}: ${first.field}: ${first.message}`);
+}
+
+/** The first field that has the wrong type, of custom resources too, in words. */
+export function typeFault(resource: Resource, version: string, body: unknown): string | undefined {
+  const all = [schemaOf(resource), ...(resource.custom ? [resource.custom.schemas[version] ?? {}] : [])];
+  const causes = all.flatMap((schema) => violations(schema, body));
+  const first = causes.find(({ reason }) => reason === 'FieldValueTypeInvalid');
+  return first && `.${first.field}: ${first.message}`;
+}
+
+function schemaOf({ id }: Resource): Schema {
+  return { ...types[id], properties: { metadata: metadataTypes, ...types[id]?.properties } };
 }
 
 const strings: Schema = { type: 'object', additionalProperties: { type: 'string' } };
@@ -153,6 +161,8 @@ const definition: Schema = {
 };
 
 const types: Record<string, Schema> = {
+  configmaps: { properties: { data: { ...strings, nullable: true } } },
+  secrets: { properties: { data: { ...strings, nullable: true }, stringData: { ...strings, nullable: true } } },
   [definitionsId]: definition,
   'deployments.apps': workload,
   'replicasets.apps': workload,

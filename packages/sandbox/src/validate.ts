@@ -58,6 +58,8 @@ const rules: Record<string, Rule> = {
   pods: function* (object) {
     yield* podSpecCauses(object.spec, 'spec');
   },
+  configmaps: sizeCauses,
+  secrets: sizeCauses,
   'deployments.apps': workloadCauses,
   'replicasets.apps': workloadCauses,
   'statefulsets.apps': workloadCauses,
@@ -88,11 +90,11 @@ function* serviceCauses(object: KubeObject, old: KubeObject | undefined): Iterab
   const names = new Set<unknown>();
   for (const [index, port] of ports.entries()) {
     const field = `spec.ports[${index}]`;
+    if (ports.length > 1 && !port.name) yield required(`${field}.name`);
     if (!isPort(port.port)) yield malformed(`${field}.port`, port.port, 'must be between 1 and 65535, inclusive');
     if (typeof port.targetPort === 'number' && !isPort(port.targetPort)) {
       yield malformed(`${field}.targetPort`, port.targetPort, 'must be between 1 and 65535, inclusive');
     }
-    if (ports.length > 1 && !port.name) yield required(`${field}.name`);
     if (port.name && names.has(port.name)) {
       yield { reason: 'FieldValueDuplicate', message: `Duplicate value: "${port.name}"`, field: `${field}.name` };
     }
@@ -102,6 +104,13 @@ function* serviceCauses(object: KubeObject, old: KubeObject | undefined): Iterab
   if (before && before.type !== 'ExternalName' && spec.type !== 'ExternalName' && spec.clusterIP !== before.clusterIP) {
     yield immutable('spec.clusterIP', spec.clusterIP);
   }
+}
+
+function* sizeCauses({ data, binaryData }: KubeObject): Iterable<Cause> {
+  const limit = 1024 * 1024;
+  const texts = [data, binaryData].filter(isFields).flatMap((map) => Object.values(map).map(String));
+  if (texts.reduce((bytes, text) => bytes + Buffer.byteLength(text), 0) <= limit) return;
+  yield { reason: 'FieldValueTooLong', message: `Too long: may not be more than ${limit} bytes`, field: '[]' };
 }
 
 function* workloadCauses(object: KubeObject, old: KubeObject | undefined): Iterable<Cause> {

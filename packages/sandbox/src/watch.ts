@@ -1,4 +1,4 @@
-import { ApiError, expired, type Status } from './errors.ts';
+import { expired, type Status } from './errors.ts';
 import type { KubeObject } from './objects.ts';
 import type { Resource } from './resources.ts';
 import type { ObjectMatcher } from './selectors.ts';
@@ -89,13 +89,8 @@ export function createWatchHub(store: Store): WatchHub {
         if (request.markInitial) push(watcher, bookmarkLine(watcher, store.version(), true));
       } else {
         const missed = store.changesSince(since);
-        const error = !missed
-          ? expired(since, store.oldestVersion())
-          : since > store.version()
-            ? tooLarge(since)
-            : null;
-        if (error || !missed) {
-          sink.write(errorLine((error ?? expired(since, store.oldestVersion())).status));
+        if (!missed) {
+          sink.write(errorLine(expired(since, store.oldestVersion()).status));
           sink.end();
           return () => {};
         }
@@ -123,10 +118,6 @@ export function createWatchHub(store: Store): WatchHub {
       watchers.clear();
     },
   };
-
-  function tooLarge(since: number): ApiError {
-    return new ApiError(504, 'Timeout', `Too large resource version: ${since}, current: ${store.version()}`);
-  }
 }
 
 /** What a change is to one watcher: an object that stops matching its selector is deleted, as far as it can see. */

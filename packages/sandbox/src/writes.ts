@@ -1,7 +1,7 @@
 /** POST, PUT, PATCH and DELETE. */
 import * as api from './api.ts';
 import { type DeleteOptions, remove } from './deletion.ts';
-import { ApiError, badRequest, methodNotAllowed, type Status, unsupportedMediaType } from './errors.ts';
+import { ApiError, methodNotAllowed, type Status, unsupportedMediaType } from './errors.ts';
 import { drop, type Request, type Response, readBody, sendText } from './http.ts';
 import { isFields } from './objects.ts';
 import { type Format, formatFor, isTrue, matcherFor } from './reads.ts';
@@ -127,7 +127,15 @@ function patchTypeOf({ mediaType, query }: Write): api.PatchType {
     const message = `the body of the request was in an unknown format - accepted media types include: ${accepted}`;
     throw unsupportedMediaType(message);
   }
-  if (type === 'apply' && !query.get('fieldManager')) throw badRequest('fieldManager is required for apply patch');
+  if (type === 'apply' && !query.get('fieldManager')) {
+    const cause = {
+      reason: 'FieldValueRequired',
+      message: 'Required value: is required for apply patch',
+      field: 'fieldManager',
+    };
+    const message = `PatchOptions.meta.k8s.io "" is invalid: ${cause.field}: ${cause.message}`;
+    throw new ApiError(422, 'Invalid', message, { group: 'meta.k8s.io', kind: 'PatchOptions', causes: [cause] });
+  }
   return type;
 }
 

@@ -1,4 +1,4 @@
-/** The garbage collector, the emptying of namespaces that are being deleted, and the end of Events that are old. */
+/** The emptying of namespaces that are being deleted, and the end of Events that are old. */
 import { removeEntry } from '../deletion.ts';
 import type { KubeObject } from '../objects.ts';
 import type { Resource } from '../resources.ts';
@@ -11,7 +11,6 @@ const eventTtlMs = 3_600_000;
 
 export function cleanupController({ cluster, log }: ControllerContext): Controller {
   const { store, registry } = cluster;
-  const owners = createQueue(collect, log);
   const spaces = createQueue(empty, log);
   const events = createQueue((key) => {
     const entry = store.get('events', ...splitKey(key));
@@ -21,25 +20,6 @@ export function cleanupController({ cluster, log }: ControllerContext): Controll
     const ageMs = Date.now() - Date.parse(metadata.creationTimestamp);
     events.add(keyFor({ metadata }), Math.max(0, eventTtlMs - ageMs));
   };
-
-  /** Deletes what an owner that is gone leaves behind, unless another owner lives. */
-  function collect(ownerUid: string): void {
-    for (const entry of store.dependants(ownerUid)) {
-      const living = (entry.object.metadata.ownerReferences ?? []).some(
-        (reference) => reference.uid !== ownerUid && ownerOf(entry.object, reference) !== undefined,
-      );
-      if (!living) removeEntry(cluster, registry.byId(entry.id), entry);
-    }
-  }
-
-  function ownerOf(dependant: KubeObject, reference: { apiVersion: string; kind: string; name: string; uid: string }) {
-    const slash = reference.apiVersion.indexOf('/');
-    const group = slash < 0 ? '' : reference.apiVersion.slice(0, slash);
-    const resource = registry.all().find((one) => one.group === group && one.kind === reference.kind);
-    const namespace = resource?.namespaced ? (dependant.metadata.namespace ?? '') : '';
-    const owner = resource && store.get(resource.id, namespace, reference.name);
-    return owner?.object.metadata.uid === reference.uid ? owner : undefined;
-  }
 
   /** Deletes all that is in a namespace, then the namespace; the last pod's end brings it back here. */
   function empty(name: string): void {
@@ -61,26 +41,17 @@ export function cleanupController({ cluster, log }: ControllerContext): Controll
 
   return {
     start() {
-      for (const resource of registry.all()) {
-        for (const { object } of store.list(resource.id)) {
-          for (const reference of object.metadata.ownerReferences ?? []) {
-            if (!ownerOf(object, reference)) owners.add(reference.uid);
-          }
-        }
-      }
       for (const { object } of store.list('namespaces')) spaces.add(object.metadata.name);
       for (const { object } of store.list('events')) expire(object);
     },
     changed({ type, entry }) {
       const { metadata } = entry.object;
-      if (type === 'DELETED') owners.add(metadata.uid);
       if (type === 'ADDED' && entry.id === 'events') expire(entry.object);
       if (entry.id === 'namespaces' && metadata.deletionTimestamp) spaces.add(metadata.name);
       const space = store.get('namespaces', '', metadata.namespace ?? '');
       if (space?.object.metadata.deletionTimestamp) spaces.add(metadata.namespace!);
     },
     stop() {
-      owners.stop();
       events.stop();
       spaces.stop();
     },

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import * as api from '../api.ts';
+import { managersAfterUpdate } from '../apply.ts';
 import { removeEntry } from '../deletion.ts';
 import {
   type Condition,
@@ -18,6 +19,7 @@ import { ownerReference } from './replicasets.ts';
 
 const id = 'deployments.apps';
 const hashLabel = 'pod-template-hash';
+const writer = { manager: 'kube-controller-manager' };
 const revisionAnnotation = 'deployment.kubernetes.io/revision';
 
 /** Keeps one ReplicaSet for each Deployment's template and moves the pods to it, adopting sets that match. */
@@ -47,15 +49,18 @@ export function deploymentController({ cluster, log }: ControllerContext): Contr
       if (owner) return [set];
       const ownerReferences = [...(set.metadata.ownerReferences ?? []), ownerReference(deployment)];
       const metadata = { ...set.metadata, ownerReferences };
-      return [store.put(replicaSets.id, { ...set, metadata }).object as ReplicaSet];
+      return [change(set, { ...set, metadata })];
     });
   }
 
   function createSet(deployment: Deployment, old: ReplicaSet[]): ReplicaSet {
     const { template, selector } = deployment.spec;
-    const hash = createHash('sha256').update(JSON.stringify(template)).digest('hex').slice(0, 10);
-    const labels = { ...template.metadata?.labels, [hashLabel]: hash };
     const { namespace = '', name } = deployment.metadata;
+    // A ReplicaSet of this name that is not ours, perhaps one that was freed, takes the name: the hash is drawn anew.
+    let collisions = 0;
+    while (store.get(replicaSets.id, namespace, `${name}-${hashOf(template, collisions)}`)) collisions++;
+    const hash = hashOf(template, collisions);
+    const labels = { ...template.metadata?.labels, [hashLabel]: hash };
     const body = {
       metadata: {
         name: `${name}-${hash}`,
@@ -70,7 +75,7 @@ export function deploymentController({ cluster, log }: ControllerContext): Contr
       },
     };
     const target = { resource: replicaSets, version: 'v1', namespace };
-    return api.create(cluster, target, body, { manager: 'kube-controller-manager' }).object as ReplicaSet;
+    return api.create(cluster, target, body, writer).object as ReplicaSet;
   }
 
   /** One move of a roll-out; the changes of pods that it causes bring the next. */
@@ -105,7 +110,12 @@ export function deploymentController({ cluster, log }: ControllerContext): Contr
   function scale(set: ReplicaSet, replicas: number): void {
     if (set.spec.replicas === replicas) return;
     const metadata = { ...set.metadata, generation: (set.metadata.generation ?? 0) + 1 };
-    store.put(replicaSets.id, { ...set, metadata, spec: { ...set.spec, replicas } });
+    change(set, { ...set, metadata, spec: { ...set.spec, replicas } });
+  }
+
+  function change(set: ReplicaSet, next: ReplicaSet): ReplicaSet {
+    const managedFields = managersAfterUpdate(set, next, writer);
+    return store.put(replicaSets.id, { ...next, metadata: { ...next.metadata, managedFields } }).object as ReplicaSet;
   }
 
   function forget(old: ReplicaSet[], limit: number): void {
@@ -178,6 +188,11 @@ function condition(deployment: Deployment, type: string, holds: boolean, reason:
   if (old && old.status === status && old.reason === reason) return old;
   const lastTransitionTime = old?.status === status ? (old.lastTransitionTime ?? timestamp()) : timestamp();
   return { type, status, reason, message: reason, lastTransitionTime, lastUpdateTime: timestamp() };
+}
+
+function hashOf(template: PodTemplate, collisions: number): string {
+  const text = JSON.stringify(template) + (collisions || '');
+  return createHash('sha256').update(text).digest('hex').slice(0, 10);
 }
 
 function revisionOf(set: ReplicaSet): number {

@@ -58,14 +58,14 @@ export function podController({ cluster: { store }, faults, log }: ControllerCon
   function proceed(key: string, pod: Pod, plan: Plan): void {
     const never = Number.POSITIVE_INFINITY;
     const { fate } = plan;
-    if (fate.kind === 'never-ready') {
-      plan.dueAt = never;
-      return;
-    }
-    if (fate.kind === 'bad-image') {
+    if (fate.kind !== 'ready') {
       plan.dueAt = never;
       const message = `Back-off pulling image "${pod.spec.containers[0]?.image}"`;
-      store.put('pods', withStatus(pod, 'Pending', keepConditions(pod), waiting(pod, 'ImagePullBackOff', message)));
+      const [phase, containers] =
+        fate.kind === 'never-ready'
+          ? (['Running', running(pod, false)] as const)
+          : (['Pending', waiting(pod, 'ImagePullBackOff', message)] as const);
+      store.put('pods', withStatus(pod, phase, keepConditions(pod), containers, addressFor(pod)));
       return;
     }
     if (!isReady(pod) && !hasCrashed(pod)) {
@@ -173,8 +173,8 @@ function waiting(pod: Pod, reason: string, message?: string): ContainerStatus[] 
   return statuses(pod, { waiting: message ? { reason, message } : { reason } }, false);
 }
 
-function running(pod: Pod): ContainerStatus[] {
-  return statuses(pod, { running: { startedAt: timestamp() } }, true);
+function running(pod: Pod, isUp = true): ContainerStatus[] {
+  return statuses(pod, { running: { startedAt: timestamp() } }, isUp);
 }
 
 function crashed(pod: Pod): ContainerStatus[] {

@@ -1,6 +1,17 @@
 import * as api from '../api.ts';
 import { removeEntry } from '../deletion.ts';
-import { conditionOf, controllerOf, equal, isReady, type KubeObject, type Pod, type ReplicaSet } from '../objects.ts';
+import { ApiError } from '../errors.ts';
+import {
+  type Condition,
+  conditionOf,
+  controllerOf,
+  equal,
+  isReady,
+  type KubeObject,
+  type Pod,
+  type ReplicaSet,
+  timestamp,
+} from '../objects.ts';
 import { matchesSelector } from '../selectors.ts';
 import type { Entry } from '../store.ts';
 import type { Controller, ControllerContext } from './controller.ts';
@@ -8,6 +19,7 @@ import { createQueue, keyFor, splitKey } from './queue.ts';
 
 const id = 'replicasets.apps';
 const atOnce = 100;
+const retryMs = 500;
 
 /** Keeps as many pods as each ReplicaSet asks for, adopting pods without an owner that match. */
 export function replicaSetController({ cluster, log }: ControllerContext): Controller {
@@ -21,25 +33,38 @@ export function replicaSetController({ cluster, log }: ControllerContext): Contr
     const set = entry.object as ReplicaSet;
     const mine = claim(set);
     const missing = set.spec.replicas - mine.length;
+    let refusal: ApiError | undefined;
     if (!set.metadata.deletionTimestamp) {
       // The rest follows when these are stored, which is a change and brings this set back here.
-      for (let i = 0; i < Math.min(missing, atOnce); i++) mine.push(createPod(set));
+      for (let i = 0; i < Math.min(missing, atOnce) && !refusal; i++) {
+        const pod = createPod(set);
+        if (pod instanceof ApiError) refusal = pod;
+        else mine.push(pod);
+      }
       for (const doomed of inOrderOfDeletion(mine).slice(0, Math.max(0, -missing))) {
         removeEntry(cluster, pods, doomed);
         mine.splice(mine.indexOf(doomed), 1);
       }
     }
-    writeStatus(key, mine);
+    writeStatus(key, mine, refusal);
+    if (refusal) queue.add(key, retryMs);
   }
 
-  /** The pods that count: owned or adopted here, matching, and not on their way out. */
+  /** The pods that count: owned or adopted here, matching, and not on their way out. Owned ones that do not match are let go. */
   function claim(set: ReplicaSet): Entry[] {
     const { uid, namespace = '' } = set.metadata;
     const matches = (pod: KubeObject) => matchesSelector(set.spec.selector, pod.metadata.labels);
     return store.list('pods', namespace).flatMap((entry) => {
       const { metadata } = entry.object;
       const owner = controllerOf(entry.object);
-      if (metadata.deletionTimestamp || (owner && owner.uid !== uid) || !matches(entry.object)) return [];
+      if (metadata.deletionTimestamp || (owner && owner.uid !== uid)) return [];
+      if (!matches(entry.object)) {
+        const { ownerReferences = [], ...rest } = metadata;
+        const left = ownerReferences.filter((reference) => reference !== owner);
+        const freed = left.length > 0 ? { ...rest, ownerReferences: left } : rest;
+        if (owner) store.put('pods', { ...entry.object, metadata: freed });
+        return [];
+      }
       if (owner) return [entry];
       if (set.metadata.deletionTimestamp) return [];
       const ownerReferences = [...(metadata.ownerReferences ?? []), ownerReference(set)];
@@ -47,7 +72,8 @@ export function replicaSetController({ cluster, log }: ControllerContext): Contr
     });
   }
 
-  function createPod(set: ReplicaSet): Entry {
+  /** A pod of the set, or why it may not be made. */
+  function createPod(set: ReplicaSet): Entry | ApiError {
     const { template } = set.spec;
     const { namespace = '', name } = set.metadata;
     const metadata = {
@@ -57,10 +83,15 @@ export function replicaSetController({ cluster, log }: ControllerContext): Contr
       ownerReferences: [ownerReference(set)],
     };
     const target = { resource: pods, version: 'v1', namespace };
-    return api.create(cluster, target, { metadata, spec: template.spec }, { manager: 'kube-controller-manager' });
+    try {
+      return api.create(cluster, target, { metadata, spec: template.spec }, { manager: 'kube-controller-manager' });
+    } catch (error) {
+      if (error instanceof ApiError) return error;
+      throw error;
+    }
   }
 
-  function writeStatus(key: string, mine: Entry[]): void {
+  function writeStatus(key: string, mine: Entry[], refusal: ApiError | undefined): void {
     const set = store.get(id, ...splitKey(key))?.object as ReplicaSet | undefined;
     if (!set) return;
     const up = mine.filter((entry) => isReady(entry.object as Pod)).length;
@@ -69,6 +100,7 @@ export function replicaSetController({ cluster, log }: ControllerContext): Contr
       ...(mine.length > 0 ? { fullyLabeledReplicas: mine.length } : {}),
       ...(up > 0 ? { readyReplicas: up, availableReplicas: up } : {}),
       observedGeneration: set.metadata.generation ?? 0,
+      ...(refusal ? { conditions: [failure(set, refusal.message)] } : {}),
     };
     if (!equal(set.status, status)) store.put(id, { ...set, status });
   }
@@ -95,6 +127,13 @@ export function replicaSetController({ cluster, log }: ControllerContext): Contr
 
 export function ownerReference({ apiVersion, kind, metadata: { name, uid } }: KubeObject) {
   return { apiVersion, kind, name, uid, controller: true, blockOwnerDeletion: true };
+}
+
+function failure({ status }: ReplicaSet, message: string): Condition {
+  const known = conditionOf(status?.conditions, 'ReplicaFailure');
+  // The refused pod's random name changes with each try; what was told first stays.
+  if (known) return known;
+  return { type: 'ReplicaFailure', status: 'True', reason: 'FailedCreate', message, lastTransitionTime: timestamp() };
 }
 
 /** Not ready before ready, then the newest first. */
