@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { request as requestPlain } from 'node:http';
 import { request } from 'node:https';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -129,6 +130,7 @@ async function startOnFreePort(options: ControlPlaneOptions, authority: Authorit
     });
     const needed = ['/api/v1/namespaces/default/serviceaccounts/default', '/api/v1/nodes/node-1'];
     for (const path of needed) await becomes(async () => (await ask(path)) === 200, trouble.signal);
+    await forgetHistory(join(folder, 'etcd.sock'));
     return { server, caData, token, authority, auditFile, processes, failed, stop };
   } catch (error) {
     await stop();
@@ -252,6 +254,21 @@ function statusOf({ server, ca, token }: { server: string; ca: string; token: st
     });
     sent.on('error', () => resolve(0));
     sent.end();
+  });
+}
+
+/** Makes etcd forget the first versions of objects, as every cluster has that has run for some minutes. */
+function forgetHistory(socketPath: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const sent = requestPlain({ socketPath, path: '/v3/kv/compaction', method: 'POST' }, (response) => {
+      response.resume();
+      response.once('end', () => {
+        if (response.statusCode === 200) resolve();
+        else reject(new Error(`etcd answered ${response.statusCode} when asked to compact`));
+      });
+    });
+    sent.on('error', reject);
+    sent.end(JSON.stringify({ revision: '10', physical: true }));
   });
 }
 
