@@ -26,8 +26,11 @@ export default async function* report(events) {
 
 function count(files, data, failed) {
   const file = data.file ? relative(process.cwd(), data.file) : '(runner)';
-  const counts = files.get(file) ?? { passed: 0, failed: 0, skipped: 0, ms: 0 };
-  files.set(file, counts);
+  // Cases that run on several clusters say on which: counted apart, so that it shows that none was left out.
+  const [, cluster] = /^(sandbox|real)(?::| cluster)/.exec(data.name) ?? [];
+  const key = cluster ? `${file}#${cluster}` : file;
+  const counts = files.get(key) ?? { passed: 0, failed: 0, skipped: 0, ms: 0 };
+  files.set(key, counts);
   if (data.nesting === 0) counts.ms += data.details?.duration_ms ?? 0;
   // A suite is no test; one that failed by itself, in a hook, still counts.
   if (data.details?.type === 'suite' && !(failed && isOwnFailure(data))) return;

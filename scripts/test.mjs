@@ -70,7 +70,7 @@ try {
     await runTests(
       withProcesses,
       ['--test-concurrency=2', ...(existsSync(join(root, setup)) ? [`--test-global-setup=${setup}`] : [])],
-      (file) => file.split(sep)[1] ?? file,
+      groupOf,
     );
   }
 } catch (error) {
@@ -119,6 +119,13 @@ async function runTests(files, flags, groupOf) {
   const told = list.some((group) => group.failed > 0);
   if (code !== 0 && !told)
     groups.push({ name: 'runner', passed: 0, failed: 1, skipped: 0, ms: 0, why: `exit code ${code}` });
+}
+
+/** A file's folder under test/, and the cluster that its cases say to have run on (test-reporter.mjs). */
+function groupOf(file) {
+  const [path, cluster] = file.split('#');
+  const folder = path.split(sep)[1] ?? path;
+  return cluster ? `${folder} ${cluster}` : folder;
 }
 
 /** Every *.test.ts under a folder, in the order of names. */
@@ -285,15 +292,15 @@ function conclude() {
   }
   const sum = (key) => groups.reduce((total, group) => total + group[key], 0);
   const [passed, failed, skipped] = [sum('passed'), sum('failed'), sum('skipped')];
-  console.log(`\n${'group'.padEnd(16)}${'passed'.padStart(8)}${'failed'.padStart(8)}${'time'.padStart(10)}`);
+  console.log(`\n${'group'.padEnd(20)}${'passed'.padStart(8)}${'failed'.padStart(8)}${'time'.padStart(10)}`);
   for (const group of groups) {
     const time = `${(group.ms / 1000).toFixed(1)} s`;
     const note = group.skipped > 0 ? `  ${group.skipped} skipped` : group.why ? `  ${group.why}` : '';
     console.log(
-      `${group.name.padEnd(16)}${String(group.passed).padStart(8)}${String(group.failed).padStart(8)}${time.padStart(10)}${note}`,
+      `${group.name.padEnd(20)}${String(group.passed).padStart(8)}${String(group.failed).padStart(8)}${time.padStart(10)}${note}`,
     );
   }
-  console.log(`${'all'.padEnd(32)}${seconds(began).padStart(10)}\n`);
+  console.log(`${'all'.padEnd(36)}${seconds(began).padStart(10)}\n`);
   if (interrupted) console.log('Interrupted: not all tests ran.');
   if (passed + failed === 0) console.log('No test ran.');
   if (interrupted || failed > 0 || passed === 0) process.exitCode = 1;
