@@ -6,6 +6,7 @@ import type { StrategyStep } from '@cdaas/pipeline/plan.ts';
 import type { InterceptedRequest, Verdict } from '@cdaas/sandbox/writes.ts';
 import { pause, service, weight } from '../support/deployment-files.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
+import { ofPair, outOfStep } from '../support/pairs.ts';
 import { hashOf } from '../support/recorder.ts';
 import { type Run, type Seen, tell } from '../support/run.ts';
 import { asksForWeight } from '../support/test-cluster.ts';
@@ -28,6 +29,8 @@ type Write = {
   way: Way;
   /** The file names a canary Service of its own. */
   given?: true;
+  /** Further Deployments of the target; they go in lock step, and `api` before `web`. */
+  also?: string[];
   matches(request: InterceptedRequest, oldHash: string): boolean;
 };
 type Phase = 'before' | 'after';
@@ -44,6 +47,11 @@ const pins = (service: string, { verb, path, body }: InterceptedRequest, to: (pi
   const pin = spec?.selector?.[hashKey];
   return apiVersion === undefined && pin !== undefined && to(pin);
 };
+
+const creates = (name: string) => (request: InterceptedRequest) =>
+  to('create', /\/replicasets$/)(request) &&
+  (request.body as { metadata: { name: string } }).metadata.name.startsWith(name);
+const isOfWeb = ({ path }: InterceptedRequest) => path.endsWith('/web');
 
 const writes: Write[] = [
   {
@@ -76,6 +84,17 @@ const writes: Write[] = [
   { name: 'F5 given', way: 'finish', given: true, matches: (r) => pins('preview', r, (pin) => pin === null) },
   { name: 'R3 given', way: 'rollBack', given: true, matches: (r) => pins('preview', r, (pin) => pin === null) },
   { name: 'R6.object.0', way: 'rollBack', matches: to('update', /\/services\/web$/) },
+  // Of two pairs: `api` is a step ahead.
+  { name: 'S4.create of two', way: 'finish', also: ['api'], matches: creates('web-') },
+  { name: 'S7.3.weight of two', way: 'finish', also: ['api'], matches: (r) => asksForWeight(60)(r) && isOfWeb(r) },
+  {
+    name: 'F2.pin of two',
+    way: 'finish',
+    also: ['api'],
+    matches: (r, old) => pins('web', r, (pin) => pin !== null && pin !== old),
+  },
+  { name: 'R1.weight of two', way: 'rollBack', also: ['api'], matches: (r) => asksForWeight(0)(r) && isOfWeb(r) },
+  { name: 'R2.delete of two', way: 'rollBack', also: ['api'], matches: to('delete', /\/trafficsplits\/web$/) },
 ];
 const phases: Phase[] = ['before', 'after'];
 
@@ -101,7 +120,7 @@ after(async () => {
   const rows = writes.flatMap(({ name }) =>
     phases.map((phase) => table.get(`${name} ${phase}`) ?? `${name}: not done`),
   );
-  console.log(['write          killed   watches  ms to the next write  end', ...rows].join('\n'));
+  console.log(['write              killed   watches  ms to the next write  end', ...rows].join('\n'));
   await Promise.all(lanes.map(({ world }) => world.close()));
 });
 
@@ -132,15 +151,18 @@ async function killAt({ world, workers }: Lane, write: Write, phase: Phase): Pro
     { kind: 'pause', duration: write.way === 'finish' ? 0.1 : 600, unit: 'SECONDS' },
   ];
   await world.shorten(scene.namespace, { steps });
-  await scene.first();
+  const { also = [] } = write;
+  await scene.first({ also });
   if (write.given) await scene.client.create('Service', scene.namespace, service('preview'));
   const canary = write.given ? 'preview' : 'web-canary';
-  const [old] = (await scene.client.list('ReplicaSet', scene.namespace)).objects;
+  const replicaSets = (await scene.client.list('ReplicaSet', scene.namespace)).objects;
+  const old = replicaSets.find(({ metadata }) => metadata.name.startsWith('web-'));
   const recorder = await scene.record();
   const held = holdRequest(scene, phase, (request) => write.matches(request, hashOf(old)));
 
   const run = await scene.deploy({
     version: '2',
+    also,
     steps: [weight(10), pause(1), weight(60), pause(600)],
     ...(write.given ? { smi: { canaryServiceName: canary } } : {}),
   });
@@ -166,22 +188,25 @@ async function killAt({ world, workers }: Lane, write: Write, phase: Phase): Pro
   const took = nextAt === undefined ? '-' : String(nextAt - killedAt);
   table.set(
     `${write.name} ${phase}`,
-    `${write.name.padEnd(14)} ${phase.padEnd(8)} ${watches.padEnd(8)} ${took.padStart(20)}  ${seen.status}, ${end === 'succeeded' ? 'as after a run that nobody disturbed' : 'as before the deployment'}`,
+    `${write.name.padEnd(18)} ${phase.padEnd(8)} ${watches.padEnd(8)} ${took.padStart(20)}  ${seen.status}, ${end === 'succeeded' ? 'as after a run that nobody disturbed' : 'as before the deployment'}`,
   );
   assert.equal(seen.status, write.way === 'finish' ? 'SUCCEEDED' : 'CANCELLED', tell(seen));
   assert.equal(seen.pipelineStatus, seen.status);
-  assert.deepEqual(
-    checkLaws(recording, { replicas: 2, end, interrupted: true, canary, canaryGiven: write.given === true }),
-    [],
-    tell(seen),
-  );
-  assert.deepEqual(
-    weightsWritten(recording, { root: 'web', canary }),
-    write.way === 'finish' ? ['100/0', '90/10', '40/60', '0/100', '100/0'] : ['100/0', '90/10', '40/60', '100/0'],
-  );
-  nothingToldTwice(seen);
   const served = write.way === 'finish' ? '2' : '1';
-  assert.deepEqual(scene.send(20), { answers: { [served]: 20 }, failed: 0 });
+  for (const root of ['web', ...also]) {
+    const own = also.length === 0 ? recording : ofPair(recording, root);
+    const names = { root, canary: root === 'web' ? canary : `${root}-canary` };
+    const expected = { ...names, replicas: 2, end, interrupted: true, canaryGiven: write.given === true } as const;
+    assert.deepEqual(checkLaws(own, expected), [], tell(seen));
+    assert.deepEqual(
+      weightsWritten(own, names),
+      write.way === 'finish' ? ['100/0', '90/10', '40/60', '0/100', '100/0'] : ['100/0', '90/10', '40/60', '100/0'],
+    );
+    const answers = scene.cluster.sandbox.send({ namespace: scene.namespace, service: root, count: 20 });
+    assert.deepEqual(answers, { answers: { [served]: 20 }, failed: 0 });
+  }
+  assert.deepEqual(outOfStep(recording, ['web', ...also], [0, 10, 60, 100]), []);
+  nothingToldTwice(seen);
 }
 
 /** Every event has its number, every effect one outcome, and what was done is told once. */

@@ -10,9 +10,13 @@ export type Shop = {
   replicas?: number;
   steps?: unknown[];
   smi?: Record<string, unknown>;
+  /** Instead of `web` and those of `also`: the root Services of all entries. */
+  smiEntries?: string[];
   /** The root Service in the manifests; null leaves it out. */
   root?: Record<string, unknown> | null;
-  /** Further objects, before the Deployment. */
+  /** Further Deployments of the same version, by name, each with its root Service. */
+  also?: string[];
+  /** Further objects, before the Deployments. */
   objects?: Record<string, unknown>[];
   podLabels?: Record<string, string>;
   podAnnotations?: Record<string, string>;
@@ -37,24 +41,30 @@ export function service(name: string, spec: Record<string, unknown> = {}): Recor
   };
 }
 
+/** The root Service of a Deployment of the same name. */
+export function rootOf(name: string): Record<string, unknown> {
+  return service(name, { selector: { app: name } });
+}
+
 export function workload(
   shop: Pick<Shop, 'version' | 'replicas' | 'podLabels' | 'podAnnotations' | 'env'>,
+  name = 'web',
 ): Record<string, unknown> {
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',
-    metadata: { name: 'web' },
+    metadata: { name },
     spec: {
       replicas: shop.replicas ?? 2,
-      selector: { matchLabels: { app: 'web' } },
+      selector: { matchLabels: { app: name } },
       template: {
         metadata: {
-          labels: { app: 'web', ...shop.podLabels },
+          labels: { app: name, ...shop.podLabels },
           ...(shop.podAnnotations ? { annotations: shop.podAnnotations } : {}),
         },
         spec: {
           containers: [
-            { name: 'web', image: `registry.example.org/web:${shop.version}`, ...(shop.env ? { env: shop.env } : {}) },
+            { name, image: `registry.example.org/${name}:${shop.version}`, ...(shop.env ? { env: shop.env } : {}) },
           ],
         },
       },
@@ -64,7 +74,8 @@ export function workload(
 
 export function manifestsOf(shop: Shop): Record<string, unknown>[] {
   const root = shop.root === undefined ? service('web') : shop.root;
-  return [...(shop.objects ?? []), workload(shop), ...(root === null ? [] : [root])];
+  const others = (shop.also ?? []).flatMap((name) => [workload(shop, name), rootOf(name)]);
+  return [...(shop.objects ?? []), workload(shop), ...(root === null ? [] : [root]), ...others];
 }
 
 export function manifestText(objects: Record<string, unknown>[]): string {
@@ -79,8 +90,13 @@ export function shopFile(shop: Shop): Record<string, unknown> {
     targets: { main: { account: shop.account, namespace: shop.namespace, strategy: 'canary' } },
     manifests: [{ inline: manifestText(manifestsOf(shop)) }],
     strategies: { canary: { canary: { steps: shop.steps ?? [weight(10), weight(60)] } } },
-    trafficManagement: [{ smi: [{ rootServiceName: 'web', ...shop.smi }] }],
+    trafficManagement: [{ smi: entriesOf(shop) }],
   };
+}
+
+function entriesOf({ smi, smiEntries, also = [] }: Shop): Record<string, unknown>[] {
+  const [first = 'web', ...others] = smiEntries ?? ['web', ...also];
+  return [{ rootServiceName: first, ...smi }, ...others.map((name) => ({ rootServiceName: name }))];
 }
 
 export function shopYaml(shop: Shop): string {

@@ -104,7 +104,8 @@ export function evaluate(condition: Condition, view: ClusterView): { holds: bool
     }
     case 'meshDropped': {
       const holds = overridesOf(view, condition).length === 0;
-      return { holds, detail: holds ? 'the mesh dropped the split' : 'the mesh still has the last weights' };
+      const words = holds ? 'the mesh dropped the split' : 'the mesh still has the last weights';
+      return { holds, detail: `${words} of Service ${condition.root}` };
     }
     case 'unpinned': {
       const pin = selectorOf(view.service(namespace, condition.service))?.[hashKey];

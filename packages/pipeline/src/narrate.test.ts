@@ -84,7 +84,7 @@ describe('the story of a run', () => {
       'TrafficSplit web set: all traffic goes to the previous version again',
       'TrafficSplit web removed',
       'The new version (ReplicaSet web-newhash001) is gone',
-      'Service web is as it was',
+      'Service web is no longer pinned to one version',
       'Service web is as it was',
       'Cancelled: rolled back by someone; left in the cluster: ConfigMap extra was created by this deployment and stays: kubectl delete configmap extra -n shop-qa',
     ]);

@@ -112,7 +112,7 @@ function doneWords(before: DeploymentState, event: DeploymentEvent, after: Deplo
       return what === 'delete' ? `The previous version (${object}) is gone` : null;
     case 'F7':
     case 'R5':
-      return `${object} is as it was`;
+      return `${object} is no longer pinned to one version`;
     case 'R1':
       return what === 'weight' ? `${object} set: all traffic goes to the previous version again` : null;
     case 'R4':
