@@ -152,6 +152,37 @@ const rows: Row[] = [
     says: /cannot select the new pods/,
   },
   {
+    title: 'a given canary Service that is pinned already',
+    first: {},
+    given: ({ client, namespace }) =>
+      client.create('Service', namespace, service('preview', { selector: { app: 'web', [hashKey]: 'abc' } })),
+    shop: { smi: { canaryServiceName: 'preview' } },
+    object: 'Service <ns>/preview',
+    says: /kubectl -n <ns> patch service preview/,
+  },
+  {
+    title: 'a root Service of the cluster that leads to two Deployments',
+    given: (scene) => scene.client.create('Service', scene.namespace, service('shop', { selector: { team: 'shop' } })),
+    shop: { podLabels: { team: 'shop' }, also: ['api'], smiEntries: ['web', 'shop'] },
+    object: 'Service <ns>/shop',
+    says: /selects the pods of several Deployments: api, web; narrow its selector to one/,
+  },
+  {
+    title: 'a Deployment that no root Service leads to',
+    given: (scene) => scene.client.create('Service', scene.namespace, service('front')),
+    shop: { also: ['api'], smiEntries: ['web', 'front'] },
+    object: 'Deployment <ns>/api',
+    says: /no root Service of trafficManagement selects its pods; add an smi entry for it/,
+  },
+  {
+    title: 'what is in the way of one of two Deployments',
+    first: { also: ['api'] },
+    given: split('api', 'elsewhere'),
+    shop: { also: ['api'] },
+    object: 'TrafficSplit <ns>/api',
+    says: /not ours/,
+  },
+  {
     title: 'a foreign Service of the canary name',
     first: {},
     given: ({ client, namespace }) =>
@@ -172,6 +203,21 @@ const rows: Row[] = [
     given: split('by-hand', 'web'),
     object: 'TrafficSplit <ns>/by-hand',
     says: /splits Service web already/,
+  },
+  {
+    title: 'another TrafficSplit of the root Service by its longer name',
+    first: {},
+    given: split('by-hand', 'web.elsewhere.svc'),
+    object: 'TrafficSplit <ns>/by-hand',
+    says: /splits Service web already/,
+  },
+  {
+    title: 'a root Service that another control plane drives',
+    first: {},
+    given: ({ client, namespace }) =>
+      client.patch('Service', namespace, 'web', { metadata: { annotations: { [instanceKey]: 'another' } } }),
+    object: 'Service <ns>/web',
+    says: /driven by another control plane/,
   },
   {
     title: 'a ServiceProfile that the mesh skips',
