@@ -5,7 +5,17 @@ import type { DeploymentPlan } from '../plan.ts';
 import { survey } from '../preflight.ts';
 import type { Surroundings } from '../preflight-look.ts';
 import { createModelCluster, surroundingsOf } from './model-cluster.ts';
-import { hashesOf, instance, namespace, newId, oldId, rootService, sampleObjects } from './samples.ts';
+import {
+  hashesOf,
+  instance,
+  namespace,
+  newId,
+  oldId,
+  rootService,
+  sampleObjects,
+  samplePairs,
+  samplePlan,
+} from './samples.ts';
 import { settle } from './world.ts';
 
 /* What a preflight finds, for tests of its rows. */
@@ -70,3 +80,10 @@ export const canaryService = (fields: { labels?: object; annotations?: object })
     ...fields,
   } as KubernetesObject['metadata'],
 });
+
+/** Two Deployments of one team, each with its root Service; the label of the team selects both. */
+export const teamPlan = samplePlan({ pairs: samplePairs.two });
+for (const { manifest } of teamPlan.workloads) {
+  const spec = manifest.spec as { template: { metadata: { labels: Record<string, string> } } };
+  spec.template.metadata.labels.team = 'shop';
+}
