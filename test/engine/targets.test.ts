@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { after, before, describe, it } from 'node:test';
 import { approveStep, getDeployment, rollBackDeployment } from '@cdaas/control-plane/deployments.ts';
 import { cancelPipeline, getPipeline } from '@cdaas/control-plane/pipelines.ts';
@@ -332,6 +333,23 @@ describe('The objects of several targets', { concurrency: 4 }, () => {
       assert.match(violations[0]?.message ?? '', /^targets 'one' and 'two' would both drive Deployment ns-\w+\/web/);
       return true;
     });
+  });
+});
+
+describe('The example with two targets', () => {
+  it('runs on the sandbox as it stands, and with another tag as two canaries, one after the other', async () => {
+    const yaml = await readFile(new URL('../../examples/staging-to-prod.yaml', import.meta.url), 'utf8');
+    const tenant = await world.tenant('example');
+    const cluster = await world.cluster();
+    await tenant.register(cluster, 'sandbox');
+    for (const version of ['1.0.0', '1.1.0']) {
+      const runs = await tenant.startAll({ yaml: yaml.replace('catalog:1.0.0', `catalog:${version}`) });
+      assert.deepEqual(await statuses(Object.fromEntries(runs)), { staging: 'SUCCEEDED', prod: 'SUCCEEDED' });
+      for (const namespace of ['catalog-staging', 'catalog-prod']) {
+        const { answers } = cluster.sandbox.send({ namespace, service: 'catalog', count: 10 });
+        assert.deepEqual(answers, { [version]: 10 });
+      }
+    }
   });
 });
 

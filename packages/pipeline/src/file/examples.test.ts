@@ -20,9 +20,10 @@ for (const name of names) {
   });
 }
 
-test('the examples are versions of one application in one place, so that one can follow the other', () => {
-  assert.deepEqual(names, ['manual-approval.yaml', 'shop-v1.yaml', 'shop-v2.yaml']);
-  for (const name of names) {
+test('those of the shop are versions of one application in one place, so that one can follow the other', () => {
+  const versions = names.filter((name) => resolve(name).pipeline.application === 'shop');
+  assert.deepEqual(versions, ['manual-approval.yaml', 'shop-v1.yaml', 'shop-v2.yaml']);
+  for (const name of versions) {
     const { pipeline, plans } = resolve(name);
     const plan = plans[0]!;
     assert.deepEqual(
@@ -38,6 +39,18 @@ test('the examples are versions of one application in one place, so that one can
       ['Namespace', 'Service'],
     );
   }
+});
+
+test('one brings its application to staging, and then to prod', () => {
+  const { plans, dependencies } = resolve('staging-to-prod.yaml');
+  assert.deepEqual(
+    plans.map(({ target, namespace, objects }) => [target, namespace, objects.map(({ kind }) => kind)]),
+    [
+      ['staging', 'catalog-staging', ['Namespace', 'Service']],
+      ['prod', 'catalog-prod', ['Namespace', 'Service']],
+    ],
+  );
+  assert.deepEqual(dependencies.get('prod'), ['staging']);
 });
 
 test('the canary of the demo waits only seconds', () => {
