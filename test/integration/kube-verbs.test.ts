@@ -194,6 +194,27 @@ describe('verbs', () => {
     });
     assert.deepEqual(await client.servedVersions('none.io'), { kind: 'served', versions: [] });
   });
+
+  test('say of all groups in one request which versions are served, and refuse an answer without them', async () => {
+    const group = (name: string, versions: string[], preferred: string) => ({
+      name,
+      versions: versions.map((version) => ({ groupVersion: `${name}/${version}`, version })),
+      preferredVersion: { groupVersion: `${name}/${preferred}`, version: preferred },
+    });
+    const groups = [group('apps', ['v1'], 'v1'), group('split.smi-spec.io', ['v1alpha1', 'v1alpha2'], 'v1alpha2')];
+    server.answer((_request, response) => json(response, 200, { kind: 'APIGroupList', apiVersion: 'v1', groups }));
+    const served = await clientOf().servedGroups();
+    assert.ok(served.kind === 'groups');
+    assert.deepEqual(Object.fromEntries(served.groups), {
+      apps: ['v1'],
+      'split.smi-spec.io': ['v1alpha2', 'v1alpha1'],
+    });
+    assert.deepEqual(server.seen, ['GET /apis']);
+    for (const body of [{}, { groups: [{ name: 'apps' }] }, { groups: [null] }]) {
+      server.answer((_request, response) => json(response, 200, body));
+      unreachable(await clientOf().servedGroups(), 'answer.notKubernetes', true);
+    }
+  });
 });
 
 describe('clients by cluster', () => {

@@ -21,6 +21,14 @@ export function essenceOf(object: KubernetesObject): KubernetesObject {
   }
 }
 
+/** The part of a listed object that a preflight looks at: of pods, whose they are and how they do; the rest is kept whole. */
+export function essenceForPreflight(object: KubernetesObject): KubernetesObject {
+  if (object.kind !== 'Pod') return object;
+  const essence = essenceOf(object);
+  const { ownerReferences } = object.metadata;
+  return ownerReferences ? { ...essence, metadata: { ...essence.metadata, ownerReferences } } : essence;
+}
+
 function briefMetadata(metadata: KubernetesObject['metadata']): KubernetesObject['metadata'] {
   const { name, namespace, uid, resourceVersion, generation, labels, deletionTimestamp } = metadata;
   const all = { name, namespace, uid, resourceVersion, generation, labels, deletionTimestamp };

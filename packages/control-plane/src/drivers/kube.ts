@@ -63,6 +63,8 @@ export type KubeClient = {
   ): Promise<FoundResource | { kind: 'absent' } | Outcome>;
   /** Versions of an API group that are served, preferred first; none if the group is not. */
   servedVersions(group: string, options?: CallOptions): Promise<{ kind: 'served'; versions: string[] } | Outcome>;
+  /** The same of all groups but the core's, in one request. */
+  servedGroups(options?: CallOptions): Promise<{ kind: 'groups'; groups: ReadonlyMap<string, string[]> } | Outcome>;
   /** The schema of a kind as the cluster publishes it (OpenAPI v3); undefined where it publishes none. Cached. */
   findSchema(apiVersion: string, kind: string, options?: CallOptions): Promise<unknown>;
   /** GET /version. */
@@ -234,7 +236,7 @@ const discoveryTtlMs = 10 * 60_000;
 function createDiscovery(
   request: KubeTransport['request'],
   now: () => number,
-): Pick<KubeClient, 'findResource' | 'servedVersions' | 'findSchema'> {
+): Pick<KubeClient, 'findResource' | 'servedVersions' | 'servedGroups' | 'findSchema'> {
   const cache = new Map<string, { at: number; kinds: Map<string, FoundResource> }>();
   const schemas = new Map<string, { at: number; schema: unknown }>();
 
@@ -272,16 +274,35 @@ function createDiscovery(
       if (outcome.kind === 'unreachable') return outcome;
       if (outcome.status === 404) return { kind: 'served', versions: [] };
       if (outcome.status !== 200) return outcome;
-      const body = isRecord(outcome.body) ? outcome.body : {};
-      if (!Array.isArray(body.versions))
-        return misunderstood(`the server does not say which versions of ${group} it serves`);
-      const versions = body.versions.flatMap((entry: unknown) =>
-        isRecord(entry) && typeof entry.version === 'string' ? [entry.version] : [],
-      );
-      const preferred = isRecord(body.preferredVersion) ? body.preferredVersion.version : undefined;
-      return { kind: 'served', versions: versions.sort((a, b) => Number(b === preferred) - Number(a === preferred)) };
+      const versions = readVersions(outcome.body);
+      if (!versions) return misunderstood(`the server does not say which versions of ${group} it serves`);
+      return { kind: 'served', versions };
+    },
+    async servedGroups(options = {}) {
+      const outcome = await request({ method: 'GET', path: '/apis', ...options });
+      if (outcome.kind === 'unreachable' || outcome.status !== 200) return outcome;
+      const listed = isRecord(outcome.body) ? outcome.body.groups : undefined;
+      const groups = new Map<string, string[]>();
+      for (const entry of Array.isArray(listed) ? listed : [undefined]) {
+        const versions = readVersions(entry);
+        if (!versions || !isRecord(entry) || typeof entry.name !== 'string') {
+          return misunderstood('the server does not say which groups it serves');
+        }
+        groups.set(entry.name, versions);
+      }
+      return { kind: 'groups', groups };
     },
   };
+}
+
+/** The versions of an APIGroup (meta/v1), preferred first. */
+function readVersions(group: unknown): string[] | undefined {
+  if (!isRecord(group) || !Array.isArray(group.versions)) return undefined;
+  const versions = group.versions.flatMap((entry: unknown) =>
+    isRecord(entry) && typeof entry.version === 'string' ? [entry.version] : [],
+  );
+  const preferred = isRecord(group.preferredVersion) ? group.preferredVersion.version : undefined;
+  return versions.sort((a, b) => Number(b === preferred) - Number(a === preferred));
 }
 
 /** Out of an OpenAPI v3 document the schema that says it is of that kind. */

@@ -7,7 +7,9 @@ import type { Surroundings } from '@cdaas/pipeline/preflight-look.ts';
 import { chooseSplitApiVersion, splitGroup } from '@cdaas/pipeline/traffic/smi.ts';
 import type { KubeClient } from './kube.ts';
 import { toObject } from './kube-answer.ts';
+import { essenceForPreflight, essenceOf } from './kube-essence.ts';
 import type { Outcome } from './kube-exchange.ts';
+import { createSharedAnswers, type SharedAnswers } from './shared-answers.ts';
 
 /** Reads of a cluster that are made of several requests. Each answers what it read, or the first outcome that failed. */
 
@@ -17,26 +19,33 @@ type Asked = {
   finalAmong(deploymentIds: string[]): Promise<ReadonlySet<string>>;
 };
 
-/** Everything that a preflight looks at (design.md, "Preflight P"); or what the credential may not do of it, in words. */
+/**
+ * Everything that a preflight looks at (design.md, "Preflight P"); or what the credential may not do of it, in words. Lists
+ * are shared with the other preflights of the namespace that ask at the same time.
+ */
 export async function readSurroundings(
   client: KubeClient,
   plan: DeploymentPlan,
   asked: Asked,
 ): Promise<{ kind: 'read'; surroundings: Surroundings } | { kind: 'forbidden'; rights: string[] } | Outcome> {
   const { namespace } = plan;
-  const served = await client.servedVersions(splitGroup);
+  const served = await readServed(client);
   if (served.kind !== 'served') return served;
-  const splitApiVersion = chooseSplitApiVersion(served.versions);
+  const splitApiVersion = chooseSplitApiVersion(served.splitVersions);
   const splitSchema =
     splitApiVersion === undefined ? undefined : await client.findSchema(splitApiVersion, 'TrafficSplit');
+  const list = (apiVersion: string, kind: string, labelSelector?: string) =>
+    served.isAbsent(apiVersion)
+      ? Promise.resolve([])
+      : listAll(client, apiVersion, kind, namespace, { labelSelector, keep: essenceForPreflight });
   const lists = await Promise.all([
-    listAll(client, 'v1', 'Service', namespace),
-    listAll(client, 'v1', 'Pod', namespace),
-    listAll(client, 'apps/v1', 'ReplicaSet', namespace, deploymentKey),
-    splitApiVersion === undefined ? [] : listAll(client, splitApiVersion, 'TrafficSplit', namespace),
-    listAll(client, 'linkerd.io/v1alpha2', 'ServiceProfile', namespace),
-    listAll(client, 'autoscaling/v2', 'HorizontalPodAutoscaler', namespace),
-    listAll(client, 'keda.sh/v1alpha1', 'ScaledObject', namespace),
+    list('v1', 'Service'),
+    list('v1', 'Pod'),
+    list('apps/v1', 'ReplicaSet', deploymentKey),
+    splitApiVersion === undefined ? [] : list(splitApiVersion, 'TrafficSplit'),
+    list('linkerd.io/v1alpha2', 'ServiceProfile'),
+    list('autoscaling/v2', 'HorizontalPodAutoscaler'),
+    list('keda.sh/v1alpha1', 'ScaledObject'),
   ]);
   const rights = lists.flatMap((list, index) => (isForbidden(list) ? [`list ${listedResources[index]}`] : []));
   if (rights.length > 0) return { kind: 'forbidden', rights };
@@ -60,8 +69,11 @@ export async function readSurroundings(
     if (isForbidden(found)) return { kind: 'forbidden', rights: [`get ${kind} objects`] };
     if (found.kind !== 'got') return found;
   }
+  const own = new Set(
+    plan.routes.flatMap((route) => [route.rootServiceName, route.canaryServiceName, route.trafficSplitName]),
+  );
   const marked = [...services, ...splits]
-    .filter(({ metadata }) => metadata.annotations?.[instanceKey] === asked.instance)
+    .filter(({ metadata }) => own.has(metadata.name) && metadata.annotations?.[instanceKey] === asked.instance)
     .flatMap(({ metadata }) => metadata.labels?.[deploymentKey] ?? []);
   return {
     kind: 'read',
@@ -81,6 +93,28 @@ export async function readSurroundings(
       finalDeployments: marked.length === 0 ? new Set() : await asked.finalAmong(marked),
     },
   };
+}
+
+/**
+ * Which versions of TrafficSplit there are, and which API versions are not served; in one request where the credential may
+ * ask that. The rest is found out list by list.
+ */
+async function readServed(
+  client: KubeClient,
+): Promise<{ kind: 'served'; splitVersions: string[]; isAbsent(apiVersion: string): boolean } | Outcome> {
+  const all = await sharedBy(client).ask('groups', () => client.servedGroups());
+  if (all.kind === 'groups') {
+    const { groups } = all;
+    const isAbsent = (apiVersion: string) => {
+      const [group = '', version = ''] = apiVersion.split('/');
+      return version !== '' && groups.get(group)?.includes(version) !== true;
+    };
+    return { kind: 'served', splitVersions: groups.get(splitGroup) ?? [], isAbsent };
+  }
+  if (all.kind === 'unreachable') return all;
+  const served = await client.servedVersions(splitGroup);
+  if (served.kind !== 'served') return served;
+  return { kind: 'served', splitVersions: served.versions, isAbsent: () => false };
 }
 
 /** What the lists of a preflight are of, as RBAC rules name it. */
@@ -104,12 +138,14 @@ export async function viewFor(
   namespace: string,
   mesh: boolean,
 ): Promise<{ kind: 'read'; view: ClusterView } | Outcome> {
+  const list = (apiVersion: string, kind: string, labelSelector?: string) =>
+    listAll(client, apiVersion, kind, namespace, { labelSelector, keep: essenceOf });
   const [services, slices, pods, replicaSets, profiles] = await Promise.all([
-    listAll(client, 'v1', 'Service', namespace, deploymentKey),
-    listAll(client, 'discovery.k8s.io/v1', 'EndpointSlice', namespace, deploymentKey),
-    listAll(client, 'v1', 'Pod', namespace, hashKey),
-    listAll(client, 'apps/v1', 'ReplicaSet', namespace, deploymentKey),
-    mesh ? listAll(client, 'linkerd.io/v1alpha2', 'ServiceProfile', namespace) : [],
+    list('v1', 'Service', deploymentKey),
+    list('discovery.k8s.io/v1', 'EndpointSlice', deploymentKey),
+    list('v1', 'Pod', hashKey),
+    list('apps/v1', 'ReplicaSet', deploymentKey),
+    mesh ? list('linkerd.io/v1alpha2', 'ServiceProfile') : [],
   ]);
   if (!Array.isArray(services)) return services;
   if (!Array.isArray(slices)) return slices;
@@ -140,18 +176,33 @@ function isProfileOf(profile: KubernetesObject, namespace: string, service: stri
   return profile.metadata.name.startsWith(`${service}.${namespace}.svc.`);
 }
 
-/** All objects of a kind in a namespace; none where the cluster does not serve the kind. */
+const shared = new WeakMap<KubeClient, SharedAnswers>();
+
+function sharedBy(client: KubeClient): SharedAnswers {
+  let answers = shared.get(client);
+  if (!answers) {
+    answers = createSharedAnswers();
+    shared.set(client, answers);
+  }
+  return answers;
+}
+
+/** All objects of a kind in a namespace, each as `keep` leaves it; none where the cluster does not serve the kind. */
 async function listAll(
   client: KubeClient,
   apiVersion: string,
   kind: string,
   namespace: string,
-  labelSelector?: string,
+  { labelSelector, keep }: { labelSelector: string | undefined; keep(object: KubernetesObject): KubernetesObject },
 ): Promise<KubernetesObject[] | Outcome> {
   const resource = await client.findResource(apiVersion, kind);
   if (resource.kind === 'absent') return [];
   if (resource.kind !== 'found') return resource;
-  const listed = await client.list({ apiVersion, plural: resource.plural, namespace }, { labelSelector });
+  const { plural } = resource;
+  const question = JSON.stringify([apiVersion, plural, namespace, labelSelector, keep.name]);
+  const listed = await sharedBy(client).ask(question, () =>
+    client.list({ apiVersion, plural, namespace }, { labelSelector, keep }),
+  );
   return listed.kind === 'listed' ? listed.objects : listed;
 }
 
