@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { approveStep, getDeployment, rollBackDeployment } from '@cdaas/control-plane/deployments.ts';
+import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { hashKey } from '@cdaas/pipeline/marks.ts';
 import { waitingFor } from '@cdaas/pipeline/narrate.ts';
 import { stepRefs } from '@cdaas/pipeline/plan.ts';
 import { approval, rootOf, service, weight, workload } from '../support/deployment-files.ts';
 import { checkLaws, type Expectation, weightsWritten } from '../support/laws.ts';
 import { ofPair, outOfStep } from '../support/pairs.ts';
-import type { Recording } from '../support/recorder.ts';
+import type { Change, Recording } from '../support/recorder.ts';
 import { asksForWeight, holdWrite } from '../support/test-cluster.ts';
 import { openWorld, type Scene, type World } from '../support/world.ts';
 
@@ -27,6 +28,28 @@ function assertLaws(recording: Recording, end: Expectation['end'], weights = [0,
     assert.deepEqual(checkLaws(ofPair(recording, name), { root: name, replicas: 2, end }), [], name);
   }
   assert.deepEqual(outOfStep(recording, both, weights), []);
+}
+
+/** The judge must notice where one pair's part of a good recording is left out, so that the other goes ahead of it. */
+function assertJudged(good: Recording): void {
+  const weightOf = ({ spec }: KubernetesObject) => (spec as { backends: { weight: number }[] }).backends[1]?.weight;
+  const isSplit = ({ kind, type, object }: Change, name: string) =>
+    kind === 'TrafficSplit' && type === 'MODIFIED' && object.metadata.name === name;
+  const rows: [RegExp, (change: Change) => boolean][] = [
+    [/api was raised, and api, web are at 60, 0/, (change) => isSplit(change, 'web') && weightOf(change.object) === 10],
+    [
+      /api was turned while the meshes are at 100, 0/,
+      ({ kind, object }) => kind === 'ServiceProfile' && object.metadata.name.startsWith('web.'),
+    ],
+    [
+      /the split of api went while api, web are at 0, 100/,
+      (change) => isSplit(change, 'web') && weightOf(change.object) === 0,
+    ],
+  ];
+  for (const [words, leftOut] of rows) {
+    const changes = good.changes.filter((change) => !leftOut(change));
+    assert.match(outOfStep({ ...good, changes }, both, [0, 10, 60, 100]).join('\n'), words);
+  }
 }
 
 function answersOf({ cluster, namespace }: Scene, name: string) {
@@ -49,6 +72,7 @@ describe('A target of two Deployments', { concurrency: 4 }, () => {
     assert.equal(seen.status, 'SUCCEEDED');
     const recording = await recorder.stop();
     assertLaws(recording, 'succeeded');
+    assertJudged(recording);
     for (const name of both) {
       const names = { root: name, canary: `${name}-canary` };
       assert.deepEqual(weightsWritten(ofPair(recording, name), names), ['100/0', '90/10', '40/60', '0/100', '100/0']);

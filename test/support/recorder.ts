@@ -144,9 +144,11 @@ export type Moment = {
 
 /** The moments of a recording: before the first change, and after each. */
 export function* momentsOf({ before, changes }: Recording): Generator<{ change: Change | null; moment: Moment }> {
-  const current = new Map(before);
+  let current = new Map(before);
   yield { change: null, moment: momentOf(current) };
   for (const change of changes) {
+    // Those who hold on to the moment before must not see it change.
+    current = new Map(current);
     const id = idOf(change.kind, change.object);
     if (change.type === 'DELETED') current.delete(id);
     else current.set(id, change.object);
