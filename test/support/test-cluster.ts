@@ -1,25 +1,31 @@
 import { hashKey } from '@cdaas/pipeline/marks.ts';
 import { type Sandbox, startSandbox } from '@cdaas/sandbox/sandbox.ts';
 import type { InterceptedRequest, Verdict } from '@cdaas/sandbox/writes.ts';
-import { type ClusterClient, createClusterClient } from './cluster-client.ts';
+import { type ClusterAddress, type ClusterClient, createClusterClient } from './cluster-client.ts';
 
 export type Intercepting = (request: InterceptedRequest, phase: 'before' | 'after') => Promise<Verdict> | Verdict;
 
-/** A sandbox cluster and somebody beside the control plane who can reach it. */
-export type Cluster = {
-  sandbox: Sandbox;
+/** A cluster, and somebody beside the control plane who can reach it. */
+export type AnyCluster = {
+  /** As the control plane is told to reach it. */
+  address: ClusterAddress;
   client: ClusterClient;
   /** Answers whatever a test still holds; it has failed by then. */
   held: Set<(verdict: Verdict) => void>;
   /** Puts a say into every write of the control plane in a namespace, until the returned function is called. */
   intercept(namespace: string, handler: Intercepting): () => void;
-  /** Takes the API away, and brings it back at the same address with the same objects. */
-  outage(): Promise<{ over(): Promise<void> }>;
   close(): Promise<void>;
 };
 
+/** A sandbox cluster. */
+export type Cluster = AnyCluster & {
+  sandbox: Sandbox;
+  /** Takes the API away, and brings it back at the same address with the same objects. */
+  outage(): Promise<{ over(): Promise<void> }>;
+};
+
 export async function startCluster(dataDir: string): Promise<Cluster> {
-  const handlers = new Map<string, Set<Intercepting>>();
+  const { intercept, ask } = createIntercepting();
   const verbs: Record<string, string> = { create: 'POST', update: 'PUT', patch: 'PATCH', delete: 'DELETE' };
   const start = async () => {
     const sandbox = await startSandbox({ dataDir });
@@ -28,12 +34,7 @@ export async function startCluster(dataDir: string): Promise<Cluster> {
     sandbox.adaptor.lagMs = 5;
     sandbox.intercept = async (request, phase) => {
       if (client?.inFlight.has(`${verbs[request.verb]} ${request.path}`)) return 'continue';
-      const namespace = /\/namespaces\/([^/]+)/.exec(request.path)?.[1] ?? '';
-      for (const handler of handlers.get(namespace) ?? []) {
-        const verdict = await handler(request, phase);
-        if (verdict !== 'continue') return verdict;
-      }
-      return 'continue';
+      return ask(request, phase);
     };
     return sandbox;
   };
@@ -42,13 +43,10 @@ export async function startCluster(dataDir: string): Promise<Cluster> {
   client = createClusterClient(sandbox);
   const cluster: Cluster = {
     sandbox,
+    address: sandbox,
     client,
     held: new Set(),
-    intercept(namespace, handler) {
-      const known = handlers.get(namespace) ?? new Set();
-      handlers.set(namespace, known.add(handler));
-      return () => known.delete(handler);
-    },
+    intercept,
     async outage() {
       await cluster.sandbox.stop();
       return {
@@ -65,9 +63,29 @@ export async function startCluster(dataDir: string): Promise<Cluster> {
   return cluster;
 }
 
+/** Those who have a say in writes, by namespace. */
+export function createIntercepting(): { intercept: AnyCluster['intercept']; ask: Intercepting } {
+  const handlers = new Map<string, Set<Intercepting>>();
+  return {
+    intercept(namespace, handler) {
+      const known = handlers.get(namespace) ?? new Set();
+      handlers.set(namespace, known.add(handler));
+      return () => known.delete(handler);
+    },
+    async ask(request, phase) {
+      const namespace = /\/namespaces\/([^/]+)/.exec(request.path)?.[1] ?? '';
+      for (const handler of handlers.get(namespace) ?? []) {
+        const verdict = await handler(request, phase);
+        if (verdict !== 'continue') return verdict;
+      }
+      return 'continue';
+    },
+  };
+}
+
 /** Holds one write of the control plane: `phase` before it is carried out, or after it was and before it is answered. */
 export function holdWrite(
-  { cluster, namespace }: { cluster: Cluster; namespace: string },
+  { cluster, namespace }: { cluster: AnyCluster; namespace: string },
   matches: (request: InterceptedRequest) => boolean,
   phase: 'before' | 'after' = 'before',
 ): { reached: Promise<InterceptedRequest>; release(verdict?: Verdict): void } {

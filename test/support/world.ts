@@ -23,7 +23,7 @@ import { type Shop, service, shopYaml } from './deployment-files.ts';
 import { withAdmin } from './postgres.ts';
 import { type Recorder, startRecorder } from './recorder.ts';
 import { type Run, type Seen, tell, watchRun } from './run.ts';
-import { type Cluster, startCluster } from './test-cluster.ts';
+import { type AnyCluster, type Cluster, startCluster } from './test-cluster.ts';
 import { spawnWorker, type WorkerProcess } from './worker-process.ts';
 
 /**
@@ -48,6 +48,8 @@ export type World = {
   shorten(namespace: string, limits: Partial<Pick<Outline, 'readyTimeoutSeconds' | 'steps'>>): Promise<void>;
   /** A namespace of a cluster, with a tenant that has it registered: where most tests take place. */
   scene(options?: { tenant?: Tenant; cluster?: Cluster; account?: string }): Promise<Scene>;
+  /** The same on any cluster, which the world closes at its end. */
+  sceneOn(tenant: Tenant, cluster: AnyCluster): Promise<AnyScene>;
   close(): Promise<void>;
 };
 
@@ -66,7 +68,7 @@ export type Tenant = {
   ctx: CallerContext;
   credential: NewCredential;
   /** Registers a cluster and answers its account. */
-  register(cluster: Cluster, name?: string): Promise<string>;
+  register(cluster: AnyCluster, name?: string): Promise<string>;
   /** Starts a file of one target. */
   start(source: FileText): Promise<Run>;
   /** Starts a file of several targets; its runs by target. */
@@ -102,7 +104,7 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
     ),
   );
   const processes: WorkerProcess[] = [];
-  const clusters: Cluster[] = [];
+  const clusters: AnyCluster[] = [];
   let count = 0;
   let main: Promise<[Tenant, Cluster]> | undefined;
 
@@ -121,7 +123,7 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
       const tenant: Tenant = {
         ctx,
         credential: made.credential,
-        async register({ sandbox: { server, caData, token } }, account = `account-${++count}`) {
+        async register({ address: { server, caData, token } }, account = `account-${++count}`) {
           await registerCluster(ctx, { name: account, server, caData, token });
           return account;
         },
@@ -175,7 +177,17 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
       main ??= Promise.all([world.tenant('main'), world.cluster()]);
       const [mainTenant, mainCluster] = await main;
       const [who, where] = [tenant ?? mainTenant, cluster ?? mainCluster];
-      return openScene(world, who, where, account ?? (await accountOf(who, where)));
+      const opened = await openScene(world, who, where, account ?? (await accountOf(who, where)));
+      const { namespace } = opened;
+      return Object.assign(opened, {
+        cluster: where,
+        send: (count: number) => where.sandbox.send({ namespace, service: 'web', count }),
+      });
+    },
+
+    async sceneOn(tenant, cluster) {
+      if (!clusters.includes(cluster)) clusters.push(cluster);
+      return openScene(world, tenant, cluster, await accountOf(tenant, cluster));
     },
 
     async close() {
@@ -192,9 +204,9 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
     },
   };
 
-  const accounts = new Map<Tenant, Map<Cluster, Promise<string>>>();
-  const accountOf = (tenant: Tenant, cluster: Cluster): Promise<string> => {
-    const known = accounts.get(tenant) ?? new Map<Cluster, Promise<string>>();
+  const accounts = new Map<Tenant, Map<AnyCluster, Promise<string>>>();
+  const accountOf = (tenant: Tenant, cluster: AnyCluster): Promise<string> => {
+    const known = accounts.get(tenant) ?? new Map<AnyCluster, Promise<string>>();
     accounts.set(tenant, known);
     const account = known.get(cluster) ?? tenant.register(cluster);
     known.set(cluster, account);
@@ -222,10 +234,10 @@ async function addLimits(url: string): Promise<void> {
 }
 
 /** A namespace where one application is deployed. */
-export type Scene = {
+export type AnyScene = {
   world: World;
   tenant: Tenant;
-  cluster: Cluster;
+  cluster: AnyCluster;
   account: string;
   namespace: string;
   client: ClusterClient;
@@ -234,14 +246,19 @@ export type Scene = {
   /** Deploys version 1 and waits for its end. */
   first(shop?: Partial<Shop>): Promise<Seen>;
   record(): Promise<Recorder>;
+};
+
+/** One in a sandbox cluster. */
+export type Scene = AnyScene & {
+  cluster: Cluster;
   /** Requests of meshed clients to the root Service, counted by the version that answered. */
   send(count: number): { answers: Record<string, number>; failed: number };
 };
 
-async function openScene(world: World, tenant: Tenant, cluster: Cluster, account: string): Promise<Scene> {
+async function openScene(world: World, tenant: Tenant, cluster: AnyCluster, account: string): Promise<AnyScene> {
   const namespace = `ns-${randomUUID().slice(0, 8)}`;
   await cluster.client.create('Namespace', '', { metadata: { name: namespace } });
-  const scene: Scene = {
+  const scene: AnyScene = {
     world,
     tenant,
     cluster,
@@ -271,7 +288,6 @@ async function openScene(world: World, tenant: Tenant, cluster: Cluster, account
         },
       };
     },
-    send: (count) => cluster.sandbox.send({ namespace, service: 'web', count }),
   };
   return scene;
 }

@@ -1,0 +1,3 @@
+import { runDeployments } from './runs.ts';
+
+runDeployments('sandbox', (world) => world.cluster());
