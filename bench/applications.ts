@@ -1,8 +1,17 @@
 /** The weights of a canary of ten steps, and the pause before each where there are pauses. */
 export const weights = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100];
 export const pauseMs = 1_000;
-export const namespace = 'bench';
 export const account = 'bench';
+
+/** So many applications share a namespace: a preflight lists what else is in its own. */
+export const perNamespace = 50;
+
+export type Application = { name: string; namespace: string };
+
+export function application(index: number): Application {
+  const number = (value: number, digits: number) => String(value).padStart(digits, '0');
+  return { name: `app-${number(index, 4)}`, namespace: `bench-${number(Math.floor(index / perNamespace), 2)}` };
+}
 
 type Step = { setWeight: { weight: number } } | { pause: { duration: number; unit: string } | { untilApproved: true } };
 
@@ -26,7 +35,7 @@ export const steps = {
 } satisfies Record<string, Step[]>;
 
 /** A deployment file of one pod behind one Service, as JSON text. */
-export function deploymentFile(name: string, version: number, canary: readonly Step[]): string {
+export function deploymentFile({ name, namespace }: Application, version: number, canary: readonly Step[]): string {
   const labels = { app: name };
   const deployment = {
     apiVersion: 'apps/v1',

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,11 +12,14 @@ import { residentMb } from './processes.ts';
 const rowIds = Object.keys(rows) as RowId[];
 const usualRows: RowId[] = ['step', 'late', 'requests', '100-at-once', 'cpu', 'kill', 'restart'];
 
+/** As scripts/start.mjs has it. */
+const usualFlags = '--max-semi-space-size=2';
+
 const usage = `npm run bench [-- options]
 
 Measures whole canaries of ten weights and one pod: the real use cases, a worker process, a Postgres with its defaults, and
 a cluster, all on this machine, beside the figures of others. Times are taken when the cluster tells a watcher of a weight.
-Connections do not drain (DRAIN_SECONDS is 0); set-up (to ready pods and the TrafficSplit) and clean-up are told apart.
+Fifty applications share a namespace. Connections do not drain (DRAIN_SECONDS is 0); set-up (to ready pods and the TrafficSplit) and clean-up are told apart.
 Figures of one machine can be compared, those of two cannot.
 
   --real             on a real Kubernetes control plane (Go builds it once), with raised client limits of its controllers;
@@ -26,6 +29,7 @@ Figures of one machine can be compared, those of two cannot.
   --queue LIST       ${queueBackends.join(', ')}; usual: both, where redis-server is there
   --mesh             weights count when Linkerd's SMI adaptor has taken them; usual: as stored
   --profile FOLDER   workers write CPU profiles there, for the profiler of Chrome or VS Code
+  --flags=FLAGS      flags of Node that workers run with; usual: ${usualFlags}
   --help             this text
 
 The usual rows take about two minutes a queue; 500-at-once and memory some minutes each, 1000-at-once more.
@@ -40,6 +44,7 @@ function readOptions() {
         queue: { type: 'string', default: hasRedis() ? queueBackends.join(',') : 'postgres' },
         mesh: { type: 'boolean', default: false },
         profile: { type: 'string' },
+        flags: { type: 'string', default: usualFlags },
         help: { type: 'boolean', short: 'h', default: false },
       },
     });
@@ -52,7 +57,10 @@ function readOptions() {
       wanted: new Set(oneOf('rows', values.rows, rowIds)),
       backends: oneOf('queue', values.queue, queueBackends),
       hasMesh: values.mesh,
-      profileFolder: values.profile === undefined ? undefined : resolve(values.profile),
+      workerFlags: [
+        ...values.flags.split(' ').filter((flag) => flag !== ''),
+        ...(values.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${resolve(values.profile)}`]),
+      ],
     };
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : error}\n\n${usage}`);
@@ -68,8 +76,7 @@ function oneOf<Word extends string>(option: string, text: string, known: readonl
   });
 }
 
-const { isReal, wanted, backends, hasMesh, profileFolder } = readOptions();
-if (profileFolder !== undefined) mkdirSync(profileFolder, { recursive: true });
+const { isReal, wanted, backends, hasMesh, workerFlags } = readOptions();
 const folder = mkdtempSync(join(tmpdir(), 'cdaas-bench-'));
 process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
@@ -96,7 +103,7 @@ async function measureOn(backend: QueueBackend): Promise<[Map<RowId, Figure>, st
     database,
     cluster,
     meshConfirmation: hasMesh ? 'linkerd-smi' : 'stored',
-    profileFolder,
+    workerFlags,
   });
   const bench = openBench(cluster, controlPlane);
   const figures = new Map<RowId, Figure>();

@@ -83,12 +83,12 @@ export type ControlPlaneOptions = {
   cluster: BenchCluster;
   /** How a weight counts as in force. */
   meshConfirmation: 'stored' | 'linkerd-smi';
-  /** Workers write CPU profiles there as they end. */
-  profileFolder?: string | undefined;
+  /** Flags of Node that workers run with. */
+  workerFlags: readonly string[];
 };
 
 export async function openControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
-  const { folder, backend, database, cluster, meshConfirmation, profileFolder } = options;
+  const { folder, backend, database, cluster, meshConfirmation, workerFlags } = options;
   const redis = backend === 'redis' ? await startRedis(folder) : undefined;
   const keyFile = join(folder, 'key');
   const key = await loadOrCreateKey(keyFile);
@@ -144,15 +144,12 @@ export async function openControlPlane(options: ControlPlaneOptions): Promise<Co
       );
     },
     async startWorker() {
-      const worker = await spawnWorker(
-        {
-          DATABASE_URL: database.url,
-          ENCRYPTION_KEY_FILE: keyFile,
-          OUTBOUND_ALLOW: allow,
-          REDIS_URL: redis?.url ?? '',
-        },
-        profileFolder,
-      );
+      const worker = await spawnWorker(workerFlags, {
+        DATABASE_URL: database.url,
+        ENCRYPTION_KEY_FILE: keyFile,
+        OUTBOUND_ALLOW: allow,
+        REDIS_URL: redis?.url ?? '',
+      });
       workers.add(worker);
       return worker;
     },
@@ -182,10 +179,9 @@ export async function openControlPlane(options: ControlPlaneOptions): Promise<Co
   }
 }
 
-function spawnWorker(environment: Record<string, string>, profileFolder?: string): Promise<WorkerProcess> {
+function spawnWorker(nodeFlags: readonly string[], environment: Record<string, string>): Promise<WorkerProcess> {
   const main = join(import.meta.dirname, '../apps/worker/src/main.ts');
-  const profile = profileFolder === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileFolder}`];
-  const flags = ['--max-semi-space-size=2', '--disable-warning=ExperimentalWarning', ...profile, main];
+  const flags = ['--disable-warning=ExperimentalWarning', ...nodeFlags, main];
   const child = spawn(process.execPath, flags, {
     env: { ...process.env, ...environment, LOG_LEVEL: 'info' },
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -199,6 +195,11 @@ function spawnWorker(environment: Record<string, string>, profileFolder?: string
       const lines = `${rest}${chunk}`.split('\n');
       rest = lines.pop() ?? '';
       for (const line of lines) {
+        // Node's own words, where its flags ask for some.
+        if (!line.startsWith('{')) {
+          process.stderr.write(`worker: ${line}\n`);
+          continue;
+        }
         const { msg, workerId, level } = JSON.parse(line) as { msg: string; workerId?: number; level: number };
         if (level >= 50) process.stderr.write(`worker: ${line}\n`);
         if (msg !== 'worker started' || workerId === undefined) continue;

@@ -1,7 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createClusterClient } from '../test/support/cluster-client.ts';
 import { until } from '../test/support/until.ts';
-import { barrierWeight, deploymentFile, namespace, pauseMs, steps, weights } from './applications.ts';
+import {
+  type Application,
+  application,
+  barrierWeight,
+  deploymentFile,
+  pauseMs,
+  steps,
+  weights,
+} from './applications.ts';
 import type { BenchCluster, Counts } from './clusters.ts';
 import type { ControlPlane, Started, WorkerProcess } from './control-plane.ts';
 import { type CpuSeconds, cpuSeconds, cpuSecondsOfAll, difference, residentMb } from './processes.ts';
@@ -11,6 +19,8 @@ import { type CpuSeconds, cpuSeconds, cpuSecondsOfAll, difference, residentMb } 
  * run, through the real use cases and a worker process; what is told of them is divided into set-up (start to pods ready and
  * the split created), weights, and clean-up (100 % to SUCCEEDED).
  */
+
+const splits = ['apis/split.smi-spec.io/v1alpha2', 'trafficsplits'] as const;
 
 /** Use cases that are called at once, as that many callers of the API would. */
 const callers = 16;
@@ -32,19 +42,19 @@ export type Together = {
   residentMb: number;
 };
 
-export type Bench = ReturnType<typeof openBench>;
+type Canary = Parameters<typeof deploymentFile>[2];
 
 export function openBench(cluster: BenchCluster, controlPlane: ControlPlane) {
   const client = createClusterClient(cluster.address);
   /** When each split was given each weight: name -> canary weight -> performance.now(). */
   const seen = new Map<string, Map<number, number>>();
   const versions = new Map<string, number>();
+  const namespaces = new Set<string>();
   let listed: Promise<unknown> | undefined;
 
   async function watch(): Promise<void> {
-    await client.create('Namespace', '', { metadata: { name: namespace } });
-    const from = await client.list('TrafficSplit', namespace);
-    client.watch('TrafficSplit', namespace, from, ({ type, object }) => {
+    const from = await client.list(splits, '');
+    client.watch(splits, '', from, ({ type, object }) => {
       if (type === 'DELETED') return;
       const { name } = object.metadata;
       const { service, backends } = object.spec as { service: string; backends: { service: string; weight: number }[] };
@@ -60,34 +70,39 @@ export function openBench(cluster: BenchCluster, controlPlane: ControlPlane) {
   const haveAll = (names: string[], weight: number) => () => names.every((name) => timeOf(name, weight) !== undefined);
 
   /** Starts the next version of each. */
-  async function startAll(names: readonly string[], canary: Parameters<typeof deploymentFile>[2]): Promise<Started[]> {
-    return atOnce(names, (name) => {
-      const version = (versions.get(name) ?? 0) + 1;
-      versions.set(name, version);
-      return controlPlane.start(deploymentFile(name, version, canary));
+  async function startAll(all: readonly Application[], canary: Canary): Promise<Started[]> {
+    return atOnce(all, (one) => {
+      const version = (versions.get(one.name) ?? 0) + 1;
+      versions.set(one.name, version);
+      return controlPlane.start(deploymentFile(one, version, canary));
     });
   }
 
   /** The first so many applications, each deployed in some version. */
-  async function applications(size: number): Promise<string[]> {
+  async function applications(size: number): Promise<Application[]> {
     listed ??= watch();
     await listed;
-    const names = Array.from({ length: size }, (_, index) => `app-${String(index).padStart(4, '0')}`);
-    const missing = names.filter((name) => !versions.has(name));
+    const all = Array.from({ length: size }, (_, index) => application(index));
+    const missing = all.filter(({ name }) => !versions.has(name));
+    for (const namespace of new Set(missing.map((one) => one.namespace))) {
+      if (namespaces.has(namespace)) continue;
+      namespaces.add(namespace);
+      await client.create('Namespace', '', { metadata: { name: namespace } });
+    }
     await controlPlane.succeeded(await startAll(missing, steps.withoutPauses));
-    return names;
+    return all;
   }
 
-  async function one(canary: Parameters<typeof deploymentFile>[2]): Promise<{ name: string; started: Started }> {
-    const [name = ''] = await applications(1);
+  async function one(canary: Canary): Promise<{ name: string; started: Started }> {
+    const first = await applications(1);
     seen.clear();
-    const [started] = await startAll([name], canary);
+    const [started] = await startAll(first, canary);
     if (!started) throw new Error('a canary that was not started');
-    return { name, started };
+    return { name: application(0).name, started };
   }
 
   /** The gaps between the ten weights of one canary, less what they were to be. */
-  async function gaps(canary: Parameters<typeof deploymentFile>[2], idealMs: number): Promise<number[]> {
+  async function gaps(canary: Canary, idealMs: number): Promise<number[]> {
     const { name, started } = await one(canary);
     await controlPlane.succeeded([started]);
     const times = weights.map((weight) => timeOf(name, weight) ?? Number.NaN);
@@ -112,12 +127,13 @@ export function openBench(cluster: BenchCluster, controlPlane: ControlPlane) {
 
     /** Many canaries that shift their weights at the same time. */
     async together(size: number, worker: WorkerProcess): Promise<Together> {
-      const names = await applications(size);
+      const all = await applications(size);
+      const names = all.map(({ name }) => name);
       const cpu = () => ({ worker: cpuSeconds(worker.pid), ...controlPlane.cpu(), ...cluster.cpu() });
       seen.clear();
       const began = performance.now();
       const atStart = cpu();
-      const started = await startAll(names, steps.together);
+      const started = await startAll(all, steps.together);
       await until(haveAll(names, barrierWeight), `the weight ${barrierWeight} of all`, patienceMs);
       const setUpMs = performance.now() - began;
       const before = cpu();
