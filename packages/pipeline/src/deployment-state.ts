@@ -293,6 +293,12 @@ export type DeploymentState = {
 };
 
 /**
+ * What a forward programme follows from. Each is replaced, never changed in place: states that follow each other share
+ * them, and what was derived from them once is kept.
+ */
+export type Ground = Pick<DeploymentState, 'outline' | 'hashes' | 'survey'>;
+
+/**
  * A deployment that has not begun. `hashes`: by workload, 10 characters [a-z0-9] of SHA-256(deployment id, Deployment
  * name).
  */

@@ -1,4 +1,4 @@
-import { type Change, type Condition, type DeploymentState, isSetWeight } from './deployment-state.ts';
+import { type Change, type Condition, type Ground, isSetWeight } from './deployment-state.ts';
 import {
   enoughOld,
   firstMeshSeconds,
@@ -12,13 +12,13 @@ import { byWorkload, type Pair, pairsOf } from './pairs.ts';
 import { slotOfObject } from './slot-of-object.ts';
 
 /** P, P0, S1-S7 and F1-F7 of programme.ts: what is done for each pair is done for all of them before what comes next. */
-export function forwardProgramme(state: DeploymentState): Instruction[] {
+export function forwardProgramme(state: Ground): Instruction[] {
   const pairs = pairsOf(state);
   const work = pairs.length === 0 ? replace(state) : canary(state, pairs);
   return [{ id: 'P.survey', kind: 'survey' }, ...applyObjects(state), ...work, { id: 'end', kind: 'end' }];
 }
 
-function applyObjects(state: DeploymentState): Instruction[] {
+function applyObjects(state: Ground): Instruction[] {
   const existing = new Set(state.survey?.existing.map((object) => object.index));
   return state.outline.objects.map((_, index) => ({
     id: `P0.object.${index}`,
@@ -29,7 +29,7 @@ function applyObjects(state: DeploymentState): Instruction[] {
 }
 
 /** No earlier version with pods: the new one goes straight to 100 %, and the strategy's steps are skipped. */
-function replace(state: DeploymentState): Instruction[] {
+function replace(state: Ground): Instruction[] {
   return [
     ...removeLeftovers(state),
     ...createNewReplicaSets(state),
@@ -38,7 +38,7 @@ function replace(state: DeploymentState): Instruction[] {
   ];
 }
 
-function canary(state: DeploymentState, pairs: Pair[]): Instruction[] {
+function canary(state: Ground, pairs: Pair[]): Instruction[] {
   const { steps } = state.outline;
   const first = steps.findIndex(isSetWeight);
   const leading = steps.slice(0, first === -1 ? steps.length : first).map((_, index) => pauseInstruction(index));
@@ -54,7 +54,7 @@ function pauseInstruction(index: number): Instruction {
   return { id: `step.${index + 1}`, kind: 'pause', step: index };
 }
 
-function startInstructions(state: DeploymentState, pairs: Pair[]): Instruction[] {
+function startInstructions(state: Ground, pairs: Pair[]): Instruction[] {
   const { outline } = state;
   return [
     { id: 'S1.survey', kind: 'survey' },
@@ -100,7 +100,7 @@ function startInstructions(state: DeploymentState, pairs: Pair[]): Instruction[]
 }
 
 /** Of runs that ended without it: what sends traffic first. */
-function removeLeftovers({ survey }: DeploymentState): Instruction[] {
+function removeLeftovers({ survey }: Ground): Instruction[] {
   const leftovers = survey?.leftovers ?? [];
   return leftovers.map(({ slot }) => ({ id: `S1.remove.${slot}`, kind: 'write', slot, change: { op: 'delete' } }));
 }
@@ -119,7 +119,7 @@ function pinRoots(pairs: Pair[], phase: 'S2' | 'F2', hashOf: (pair: Pair) => str
 
 /** Waits until the pods of one version are behind a Service; without a limit of time it waits for good. */
 function podsBehind(
-  state: DeploymentState,
+  state: Ground,
   { index }: Pair,
   id: string,
   wanted: {
@@ -143,7 +143,7 @@ function podsBehind(
   };
 }
 
-function createNewReplicaSets({ outline }: DeploymentState): Instruction[] {
+function createNewReplicaSets({ outline }: Ground): Instruction[] {
   return outline.workloads.flatMap(({ replicas }, index) => [
     { id: `S4.create.${index}`, kind: 'write', slot: `newReplicaSet.${index}`, change: { op: 'create' } },
     { id: `S4.scale.${index}`, kind: 'write', slot: `newReplicaSet.${index}`, change: { op: 'scale', replicas } },
@@ -151,7 +151,7 @@ function createNewReplicaSets({ outline }: DeploymentState): Instruction[] {
 }
 
 /** Of workloads that have no earlier version to shift traffic from. */
-function firstPodsReady({ survey, outline, hashes }: DeploymentState): Instruction[] {
+function firstPodsReady({ survey, outline, hashes }: Ground): Instruction[] {
   const { namespace, readyTimeoutSeconds } = outline;
   return outline.workloads.flatMap(({ replicas }, index): Instruction[] => {
     if (survey?.workloads[index]?.mode !== 'first') return [];
@@ -168,7 +168,7 @@ function firstPodsReady({ survey, outline, hashes }: DeploymentState): Instructi
 }
 
 /** S7: one write a weight and pair. A weight that gives traffic back to the old side first waits until that side can take it. */
-function stepInstructions(state: DeploymentState, pairs: Pair[], index: number): Instruction[] {
+function stepInstructions(state: Ground, pairs: Pair[], index: number): Instruction[] {
   const step = state.outline.steps[index];
   if (!isSetWeight(step)) return [pauseInstruction(index)];
   const weights = { stable: 100 - step.weight, canary: step.weight };
@@ -184,7 +184,7 @@ function stepInstructions(state: DeploymentState, pairs: Pair[], index: number):
   return list.map((instruction) => ({ ...instruction, step: index }));
 }
 
-function finishInstructions(state: DeploymentState, pairs: Pair[]): Instruction[] {
+function finishInstructions(state: Ground, pairs: Pair[]): Instruction[] {
   return [
     ...setWeights(pairs, 'F1', toNew),
     ...meshTakes(state, pairs, 'F1', toNew),
@@ -248,7 +248,7 @@ function fullNew(pairs: Pair[], phase: 'F2' | 'F6'): Instruction[] {
   });
 }
 
-function removeOldReplicaSets(state: DeploymentState): Instruction[] {
+function removeOldReplicaSets(state: Ground): Instruction[] {
   const workloads = state.survey?.workloads.flatMap(({ old }, index) => (old === null ? [] : [index])) ?? [];
   return removeReplicaSets(state, 'F6', workloads, null);
 }

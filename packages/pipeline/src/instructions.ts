@@ -1,7 +1,7 @@
 import {
   type Change,
   type Condition,
-  type DeploymentState,
+  type Ground,
   newReplicaSetName,
   type Slot,
   type Weights,
@@ -58,7 +58,7 @@ export function setWeights(pairs: Pair[], phase: string, weights: Weights): Inst
 
 /** Nothing to wait for where the stored TrafficSplit is all the confirmation there is. */
 export function meshTakes(
-  state: DeploymentState,
+  state: Ground,
   pairs: Pair[],
   phase: string,
   weights: Weights,
@@ -82,7 +82,7 @@ export function meshTakes(
 }
 
 /** The split away, and out of the mesh. */
-export function removeSplits(state: DeploymentState, pairs: Pair[], phase: 'F4' | 'R2'): Instruction[] {
+export function removeSplits(state: Ground, pairs: Pair[], phase: 'F4' | 'R2'): Instruction[] {
   const deletes = pairs.map(
     ({ index }): Instruction => ({
       id: `${phase}.delete.${index}`,
@@ -102,7 +102,7 @@ export function removeSplits(state: DeploymentState, pairs: Pair[], phase: 'F4' 
 }
 
 /** The old version must be able to take traffic back: as many ready pods as at the start, or as many as the new one has. */
-export function enoughOld(state: DeploymentState, pair: Pair, phase: string, follows: string[] = []): Instruction {
+export function enoughOld(state: Ground, pair: Pair, phase: string, follows: string[] = []): Instruction {
   const { route, old, hash, index } = pair;
   const id = `${phase}.enough.${index}`;
   return {
@@ -125,7 +125,7 @@ export function enoughOld(state: DeploymentState, pair: Pair, phase: string, fol
 
 /** ReplicaSets of workloads, by index: to no pods, until these are gone, and away. */
 export function removeReplicaSets(
-  state: DeploymentState,
+  state: Ground,
   phase: 'F6' | 'R4',
   workloads: number[],
   limitSeconds: number | null,

@@ -350,8 +350,9 @@ function refresh(state: DeploymentState, slot: Slot, object: ObjectFacts, at: st
     return;
   }
   if (state.at.startsWith('S1.remove.')) {
-    const leftover = state.survey?.leftovers.find((entry) => entry.slot === slot);
-    if (leftover) leftover.resourceVersion = resourceVersion;
+    const { survey } = state;
+    const refreshed = survey?.leftovers.map((entry) => (entry.slot === slot ? { ...entry, resourceVersion } : entry));
+    if (survey && refreshed) state.survey = { ...survey, leftovers: refreshed };
     return;
   }
   state.objects[slot] = { uid, resourceVersion, made: state.objects[slot]?.made ?? null };

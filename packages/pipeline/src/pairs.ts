@@ -1,4 +1,4 @@
-import type { DeploymentState, OldVersion } from './deployment-state.ts';
+import type { Ground, OldVersion } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { SmiRoute } from './plan.ts';
 
@@ -19,7 +19,7 @@ export type Pair = {
   old: OldVersion;
 };
 
-export function pairsOf({ survey, outline, hashes }: DeploymentState): Pair[] {
+export function pairsOf({ survey, outline, hashes }: Ground): Pair[] {
   if (survey === null) return [];
   return survey.pairs.flatMap((workload, index) => {
     const { mode, old } = entryAt(survey.workloads, workload);

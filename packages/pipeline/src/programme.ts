@@ -1,4 +1,4 @@
-import type { DeploymentState } from './deployment-state.ts';
+import type { DeploymentState, Ground, Survey } from './deployment-state.ts';
 import { forwardProgramme } from './forward-programme.ts';
 import type { Instruction } from './instructions.ts';
 import { rollBackProgramme } from './roll-back-programme.ts';
@@ -27,9 +27,25 @@ import { rollBackProgramme } from './roll-back-programme.ts';
  */
 export function programmeOf(state: DeploymentState): Instruction[] {
   if (state.track === 'rollBack') return rollBackProgramme(state);
-  if (state.survey === null) return [{ id: 'P.survey', kind: 'survey' }];
-  return forwardProgramme(state);
+  return wayForward(state).list;
 }
+
+type WayForward = Pick<Ground, 'outline' | 'hashes'> & { list: Instruction[]; noReturn: string | undefined };
+
+/** By survey. One decision asks for its programme some thirty times, and the next ones for the same one again. */
+const waysForward = new WeakMap<Survey, WayForward>();
+
+function wayForward({ outline, hashes, survey }: Ground): WayForward {
+  const known = survey === null ? undefined : waysForward.get(survey);
+  if (known?.outline === outline && known.hashes === hashes) return known;
+  const list = survey === null ? undecided : forwardProgramme({ outline, hashes, survey });
+  const noReturn = list.find(({ id }) => /^(F2\.pin|F6\.scale)\./.test(id))?.id;
+  const way = { outline, hashes, list, noReturn };
+  if (survey !== null) waysForward.set(survey, way);
+  return way;
+}
+
+const undecided: Instruction[] = [{ id: 'P.survey', kind: 'survey' }];
 
 /**
  * From the commit of the first F2's intent on there is no roll back (design.md, law 4), unless that write certainly did
@@ -44,5 +60,5 @@ export function isPastReturn(state: DeploymentState): boolean {
 
 /** Id of the write that takes the way back; undefined where nothing does. */
 export function noReturnOf(state: DeploymentState): string | undefined {
-  return programmeOf(state).find(({ id }) => /^(F2\.pin|F6\.scale)\./.test(id))?.id;
+  return state.track === 'rollBack' ? undefined : wayForward(state).noReturn;
 }

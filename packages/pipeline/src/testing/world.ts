@@ -17,6 +17,7 @@ import type { DeploymentPlan, SmiRoute } from '../plan.ts';
 import { survey } from '../preflight.ts';
 import { type ClusterWrite, factsOf, refOf, renderWrite } from '../render.ts';
 import { slotOfObject } from '../slot-of-object.ts';
+import { frozen } from './frozen.ts';
 import {
   type Answer,
   createModelCluster,
@@ -166,7 +167,8 @@ export function act(setup: Setup, before: World, action: Action): { world: World
   const happened: Happened = { events: [] };
   const fold = (event: DeploymentEvent) => {
     happened.events.push(event);
-    world.state = decideDeployment(world.state, event).state;
+    // A state that was stored, or that another world goes on from, is nobody's to change.
+    world.state = frozen(decideDeployment(world.state, event).state);
     world.version += 1;
   };
   const at = new Date(world.clock).toISOString();
