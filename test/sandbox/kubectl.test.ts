@@ -113,3 +113,37 @@ test('kubectl is told whose field it would take, and takes it by force', { skip 
   await kubectl('apply', '--server-side', '--force-conflicts', '-f', 'app.yaml');
   assert.equal(await kubectl('get', '-n', 'shop', 'svc/web', '-o', 'jsonpath={.spec.selector}'), '{"app":"web"}');
 });
+
+test('kubectl describe and kubectl events tell what was told of an object', { skip }, async (t) => {
+  const { kubectl, client } = await kubectlOn(t);
+  await kubectl('apply', '--server-side', '-f', 'app.yaml');
+  const { metadata } = JSON.parse(await kubectl('get', 'svc', 'web', '-n', 'shop', '-o', 'json')) as Body;
+  const now = `${new Date().toISOString().slice(0, 19)}Z`;
+  await client.call('POST', '/api/v1/namespaces/shop/events', {
+    metadata: { name: 'web.1' },
+    involvedObject: { apiVersion: 'v1', kind: 'Service', namespace: 'shop', name: 'web', uid: metadata.uid },
+    reason: 'TrafficShifted',
+    message: '10 % of traffic to the new version',
+    type: 'Normal',
+    count: 1,
+    firstTimestamp: now,
+    lastTimestamp: now,
+    source: { component: 'cdaas' },
+  });
+  const told = /Normal +TrafficShifted +.*10 % of traffic to the new version/;
+  assert.match(await kubectl('describe', 'svc', 'web', '-n', 'shop'), told);
+  assert.match(await kubectl('describe', 'svc', 'web', '-n', 'shop'), /Endpoints: +10\.244\.\d+\.\d+:8080,/);
+  assert.match(await kubectl('get', 'events', '-n', 'shop'), told);
+  assert.match(await kubectl('events', '-n', 'shop', '--for', 'service/web'), told);
+  assert.doesNotMatch(await kubectl('describe', 'ts', 'web', '-n', 'shop'), told);
+});
+
+test('kubectl tells a user without a right which right is missing', { skip }, async (t) => {
+  const { kubectl, client } = await kubectlOn(t);
+  await kubectl('apply', '--server-side', '-f', 'app.yaml');
+  await client.call('POST', '/api/v1/namespaces/shop/serviceaccounts', { metadata: { name: 'guest' } });
+  const { body } = await client.call('POST', '/api/v1/namespaces/shop/serviceaccounts/guest/token', {});
+  const token = Reflect.get(body.status, 'token') as string;
+  const refused = kubectl('get', 'pods', '-n', 'shop', '--token', token);
+  await assert.rejects(refused, /User "system:serviceaccount:shop:guest" cannot list resource "pods" in API group ""/);
+});

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { admit, checkAllocations } from './admission.ts';
 import { applied, managersAfterUpdate } from './apply.ts';
+import { undeclaredField } from './declared.ts';
 import { decode } from './decode.ts';
 import { withDefaults } from './defaults.ts';
 import { ApiError, alreadyExists, badRequest, conflict, invalid, notFound, uidMismatch } from './errors.ts';
@@ -165,8 +166,9 @@ function apply(
   options: WriteOptions,
 ): { entry: Entry; created: boolean } {
   const { resource, namespace, name } = target;
-  const fault = typeFault(resource, target.version, body);
-  // Everything else answers 400 to a field of the wrong type; the real apply does not.
+  const strange = undeclaredField(resource, target.version, body);
+  const fault = typeFault(resource, target.version, body) ?? (strange && `${strange}: field not declared in schema`);
+  // Other requests answer 400 to a field of the wrong type, and drop one that there is not; the real apply does neither.
   if (fault) throw new ApiError(500, '', `failed to create typed patch object (${namespace}/${name}): ${fault}`);
   const wanted = decode(target, body);
   checkName(wanted, target);

@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import * as api from './api.ts';
 import { type Attributes, authorize, requestToken, review, type User, userOf } from './authorization.ts';
 import * as discovery from './discovery.ts';
-import { ApiError, methodNotAllowed, noSuchPath } from './errors.ts';
+import { ApiError, badRequest, methodNotAllowed, noSuchPath } from './errors.ts';
 import { drop, type Request, type Response, readBody, sendJson, sendStatus, sendText } from './http.ts';
 import type { Answers, Requests } from './mesh.ts';
 import { answerRead, isTrue } from './reads.ts';
@@ -49,6 +49,7 @@ async function admit(router: Router, request: Request, response: Response): Prom
     throw new ApiError(401, 'Unauthorized', 'Unauthorized');
   }
   if (health) return sendText(response, 200, 'ok', 'text/plain');
+  if (request.headers['impersonate-user']) throw badRequest('the sandbox does not let one user act as another');
   await route(router, user ?? nobody, request, response);
 }
 

@@ -88,6 +88,22 @@ export const applyCases: Cases = {
     assert.deepEqual(body.data, { a: '1', c: '3' });
   },
 
+  'an apply leaves a field that its own manager set by a POST and that it names no longer': async (at) => {
+    await at.done('POST', `${at.core}/configmaps?fieldManager=cdaas`, settings({ a: '1', b: '2' }));
+    const { body } = await at.applyAs('cdaas', `${at.core}/configmaps/settings`, settings({ a: '1' }), true);
+    assert.deepEqual(body.data, { a: '1', b: '2' }, 'what a POST sets is managed apart from what an apply sets');
+  },
+
+  'an apply of a field that the schema does not have is refused with 500': async (at) => {
+    const spec = { service: 'web', backends: [], surprise: 1 };
+    const split = { apiVersion: 'split.smi-spec.io/v1alpha2', kind: 'TrafficSplit', metadata: { name: 'web' }, spec };
+    const { code, body } = await at.applyAs('cdaas', `${at.splits}/web`, split, true);
+    assert.equal(code, 500);
+    assert.match(body.message, /\.spec\.surprise: field not declared in schema$/);
+    const again = await at.applyAs('cdaas', `${at.core}/services/web`, { ...root({ app: 'web' }), surprise: 1 }, true);
+    assert.equal(again.code, 500);
+  },
+
   'an apply that changes nothing keeps the resourceVersion': async (at) => {
     const path = `${at.core}/services/web`;
     const first = await at.applyAs('cdaas', path, root({ app: 'web' }));

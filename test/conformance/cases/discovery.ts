@@ -61,6 +61,17 @@ export const discoveryCases: Cases = {
     );
   },
 
+  'the schema of a custom resource can be read, by its group, version and kind': async (at) => {
+    const { paths } = (await at.done('GET', '/openapi/v3')) as unknown as OpenApiIndex;
+    assert.ok(paths['apis/split.smi-spec.io/v1alpha2']);
+    const document = await at.done('GET', '/openapi/v3/apis/split.smi-spec.io/v1alpha2');
+    const schemas = Object.values((document as unknown as OpenApi).components.schemas);
+    const schema = schemas.find((one) =>
+      one['x-kubernetes-group-version-kind']?.some(({ kind }) => kind === 'TrafficSplit'),
+    );
+    assert.equal(schema?.properties.spec?.properties.backends?.items.properties.weight?.type, 'number');
+  },
+
   'a TrafficSplit written in one version reads the same in the other': async (at) => {
     const older = at.splits.replace('v1alpha2', 'v1alpha1');
     await split(at);
@@ -154,6 +165,22 @@ export const discoveryCases: Cases = {
 };
 
 const definitions = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+
+type OpenApiIndex = { paths: Record<string, object> };
+type OpenApi = {
+  components: {
+    schemas: Record<
+      string,
+      {
+        'x-kubernetes-group-version-kind'?: { kind: string }[];
+        properties: Record<
+          string,
+          { properties: Record<string, { items: { properties: Record<string, { type: string }> } }> }
+        >;
+      }
+    >;
+  };
+};
 
 type DiscoveredGroup = {
   metadata: { name: string };
