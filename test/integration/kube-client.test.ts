@@ -410,7 +410,10 @@ describe('a cluster that does not answer', () => {
     for (let n = 0; n < 5; n += 1) unreachable(await client.request(write), 'reset', true);
     time.now += 700;
     const refused = await client.request(write);
-    assert.match(unreachable(refused, 'breaker.open', false), /does not answer; asking it again in 1 s/);
+    assert.match(
+      unreachable(refused, 'breaker.open', false),
+      /does not answer \(the connection to the cluster was lost\); asking it again in 1 s/,
+    );
     assert.equal(server.seen.length, 5);
 
     time.now += 1000;

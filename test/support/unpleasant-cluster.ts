@@ -130,9 +130,9 @@ export async function startUnpleasantCluster(real: ClusterAddress): Promise<Unpl
         response.socket?.destroy();
       },
     };
-    const handled = trouble.request ? await trouble.request(asked, reply) : 'pass';
-    if (handled === 'pass') passThrough(request, text, response);
-    else met += 1;
+    const handling = trouble.request?.(asked, reply) ?? (trouble.request ? undefined : 'pass');
+    if (handling !== 'pass') met += 1;
+    if ((await handling) === 'pass') passThrough(request, text, response);
   };
 
   const sockets = new Set<Socket>();
@@ -173,7 +173,10 @@ export async function startUnpleasantCluster(real: ClusterAddress): Promise<Unpl
       trouble = next;
       const { door } = next;
       tls.setSecureContext(secure(identities[door === 'other' || door === 'expired' ? door : 'good']));
-      if (door === 'closed') front.close();
+      if (door === 'closed') {
+        front.close();
+        met += 1;
+      }
       cut();
       return () => {
         trouble = {};

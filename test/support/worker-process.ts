@@ -15,16 +15,22 @@ export type WorkerProcess = {
   end(): Promise<void>;
 };
 
-export type WorkerEnvironment = { databaseUrl: string; keyFile: string; outboundAllow: string };
+export type WorkerEnvironment = {
+  databaseUrl: string;
+  keyFile: string;
+  outboundAllow: string;
+  /** Log lines tell once in a while how the process is (vitals.ts). */
+  vitals?: boolean;
+};
 
 /** Starts a worker process and waits until it takes work. */
 export async function spawnWorker(
-  { databaseUrl, keyFile, outboundAllow }: WorkerEnvironment,
+  { databaseUrl, keyFile, outboundAllow, vitals = false }: WorkerEnvironment,
   onLog: (line: string) => void,
 ): Promise<WorkerProcess> {
   const { REDIS_URL: _, ...environment } = process.env;
   const main = fileURLToPath(new URL('../../apps/worker/src/main.ts', import.meta.url));
-  const child = spawn(process.execPath, [main], {
+  const child = spawn(process.execPath, [...(vitals ? ['--import', vitalsUrl] : []), main], {
     env: {
       ...environment,
       DATABASE_URL: databaseUrl,
@@ -54,6 +60,8 @@ export async function spawnWorker(
     },
   };
 }
+
+const vitalsUrl = new URL('./vitals.ts', import.meta.url).href;
 
 let cacheFolder: string | undefined;
 

@@ -41,7 +41,7 @@ export type World = {
   tenant(name: string): Promise<Tenant>;
   cluster(): Promise<Cluster>;
   startWorker(): Promise<Worker>;
-  spawnWorker(): Promise<WorkerProcess>;
+  spawnWorker(options?: { vitals?: boolean }): Promise<WorkerProcess>;
   /** The worker process that drives a deployment now. */
   ownerOf(deploymentId: string): Promise<WorkerProcess | undefined>;
   /** Shortens waits of the runs in a namespace that start from now on: a file cannot ask for so little. */
@@ -154,8 +154,8 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
       return worker;
     },
 
-    async spawnWorker() {
-      const process = await spawnWorker({ databaseUrl: clone.url, keyFile, outboundAllow: allow }, (line) =>
+    async spawnWorker(options = {}) {
+      const process = await spawnWorker({ databaseUrl: clone.url, keyFile, outboundAllow: allow, ...options }, (line) =>
         logs.push(line),
       );
       processes.push(process);

@@ -1,3 +1,4 @@
+import { shownText } from '@cdaas/contract/text.ts';
 import type { ClusterView } from '@cdaas/pipeline/conditions.ts';
 import { activeConditions, evaluate } from '@cdaas/pipeline/conditions.ts';
 import type { Condition, DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
@@ -99,10 +100,14 @@ function toldOf(conditions: Condition[], state: DeploymentState, since: Since, k
   return told;
 }
 
+/** Names and reasons in it are the cluster's. */
+const longestDetail = 1_000;
+
 /** What a view of the cluster has to tell a deployment, out of the given conditions. */
 export function newsOf(watched: Watched, conditions: Condition[], view: ClusterView): Report[] {
   return conditions.flatMap((condition) => {
-    const { holds, detail } = evaluate(condition, view);
+    const { holds, detail: seen } = evaluate(condition, view);
+    const detail = shownText(seen, longestDetail);
     return isNews(watched, condition.key, holds, detail) ? [{ watched, condition, holds, detail }] : [];
   });
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { decideDeployment } from './deployment-machine.ts';
+import { deniedByAdmission, type ObjectFacts } from './deployment-state.ts';
 import { hashKey } from './marks.ts';
 import { waitingFor } from './narrate.ts';
 import type { StrategyStep } from './plan.ts';
@@ -117,6 +118,55 @@ test('a permission that is lost mid-run holds, by name, and goes on when it is b
   const again = decideDeployment(state, { type: 'due', at: state.wakeAt ?? '' });
   assert.equal(again.effects[0]?.kind, 'write');
   assert.ok(setup);
+});
+
+test('what admission refuses turns the run back: no right would change it', () => {
+  const { setup, world } = at('S7.1.weight.0');
+  const { effect } = world.state;
+  assert.ok(effect);
+  const no = {
+    type: 'refused',
+    key: effect.key,
+    status: 403,
+    reason: deniedByAdmission,
+    message: 'exceeded quota',
+  } as const;
+  const { state, effects } = decideDeployment(world.state, { ...no, at: '2026-01-01T01:00:00.000Z' });
+  assert.equal(state.status, 'ROLLING_BACK');
+  assert.notEqual(effects.length, 0);
+  const end = driveUntil(setup, { ...world, state });
+  assert.deepEqual([end.state.status, end.state.error], ['FAILED', 'exceeded quota (HTTP 403)']);
+});
+
+test('what is stored with an effect when it is created is not gone on with', () => {
+  const cases: [string, Partial<ObjectFacts>][] = [
+    ['S6.create.0', { weights: { stable: 0, canary: 100 } }],
+    ['S6.create.0', { weights: null }],
+    ['S4.create.0', { replicas: 1 }],
+    ['S3.canary.0', { pin: oldHash }],
+    ['S3.canary.0', { pin: null }],
+  ];
+  for (const [instruction, odd] of cases) {
+    const { world } = at(instruction);
+    const { effect, id } = world.state;
+    assert.ok(effect?.kind === 'write');
+    const object = { uid: 'u', resourceVersion: '9', deployment: id, appliedBy: id, ...odd };
+    const { state } = decideDeployment(world.state, {
+      type: 'written',
+      key: effect.key,
+      object,
+      at: '2026-01-01T01:00:00.000Z',
+    });
+    assert.match(state.rollBack?.reason ?? '', /the cluster stored something else than was asked for \(create on /);
+    assert.equal(state.objects[effect.slot]?.uid, 'u', 'and it is taken away');
+  }
+});
+
+test('a preflight may take its many requests’ time before somebody else looks', () => {
+  const { world } = at('S1.survey');
+  assert.equal(world.state.effect?.kind, 'survey');
+  const left = Date.parse(world.state.wakeAt ?? '') - Date.parse(world.state.since);
+  assert.ok(left >= 60_000, `${left} ms`);
 });
 
 test('an old version that loses its pods while it has traffic is told, and nothing is rolled back for it', () => {

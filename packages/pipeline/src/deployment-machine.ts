@@ -61,8 +61,11 @@ export function canRollBack(state: DeploymentState): boolean {
   return !isFinal(state.status) && !isPastReturn(state);
 }
 
-/** How long an effect may be in flight before somebody must look: the clusters' time-out. */
-const effectSeconds = 10;
+/**
+ * How long an effect may be in flight before somebody must look: the clusters’ time-out; longer where an effect is many
+ * requests, which have so long together.
+ */
+const effectSeconds: Record<Effect['kind'], number> = { read: 10, write: 10, check: 20, survey: 60 };
 /** How often a wait is checked by asking the cluster, beside being told by its watch. */
 const checkSeconds = 30;
 
@@ -231,7 +234,7 @@ function proceed(state: DeploymentState, at: string): Effect | null {
   for (;;) {
     if (isFinal(state.status)) return settle(state, at, null);
     if (state.startedAt === null && state.rollBack === null) return settle(state, at, null);
-    if (state.effect !== null) return settle(state, at, addSeconds(at, effectSeconds), null);
+    if (state.effect !== null) return settle(state, at, addSeconds(at, effectSeconds[state.effect.kind]), null);
     tripOnGuards(state);
     if (mayTurnBack(state)) beginRollBack(state, at);
     if (state.retry !== null && at < state.retry.until) return settle(state, at, state.retry.until);
@@ -239,7 +242,7 @@ function proceed(state: DeploymentState, at: string): Effect | null {
     if (asked === 'again') continue;
     if (asked.effect === null) return settle(state, at, asked.until);
     state.effect = asked.effect;
-    return settle(state, at, addSeconds(at, effectSeconds), asked.effect);
+    return settle(state, at, addSeconds(at, effectSeconds[asked.effect.kind]), asked.effect);
   }
 }
 

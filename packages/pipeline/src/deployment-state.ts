@@ -210,12 +210,15 @@ export type RouteState = {
   diverted: boolean;
 };
 
+/** Reason of a refusal that no right would change: quota, a policy, a webhook, a namespace on its way out. */
+export const deniedByAdmission = 'DeniedByAdmission';
+
 /** `at`: when it happened by Postgres' clock, ISO 8601 with milliseconds. */
 export type DeploymentEvent = { at: string } & (
   | { type: 'started' }
   | { type: 'surveyed'; key: string; survey: Survey }
   | { type: 'written'; key: string; object: ObjectFacts | null }
-  /** The cluster answered no. */
+  /** The cluster answered no; `reason` is its word for why, or `deniedByAdmission`. */
   | { type: 'refused'; key: string; status: number; reason: string; message: string; retryAfterSeconds?: number }
   /** The request may or may not have had its effect. */
   | { type: 'lost'; key: string; message: string }

@@ -3,6 +3,7 @@ import {
   type Change,
   type DeploymentEvent,
   type DeploymentState,
+  deniedByAdmission,
   type Effect,
   newReplicaSetName,
   type ObjectFacts,
@@ -16,6 +17,7 @@ import { entryAt } from './entry-at.ts';
 import type { ObjectRef } from './kubernetes.ts';
 import { hashKey } from './marks.ts';
 import { advance, begin, currentInstruction, holdBack, trip, warn } from './moves.ts';
+import { pairsOf } from './pairs.ts';
 import { isPastReturn, programmeOf } from './programme.ts';
 import { objectWords, refOf } from './render.ts';
 import { slotOfObject } from './slot-of-object.ts';
@@ -88,7 +90,7 @@ function doubtSent(state: DeploymentState, effect: WriteEffect): void {
 
 export function onWritten(state: DeploymentState, effect: WriteEffect, object: ObjectFacts | null, at: string): void {
   if (effect.change.op === 'delete') return deleted(state, effect.slot, at);
-  if (object === null || !isInForce(state, effect.change, object)) {
+  if (object === null || !isInForce(state, effect, object)) {
     // Admission changed what was asked for: the object as stored decides (design.md, law 3).
     if (object !== null) know(state, effect, object);
     refuse(
@@ -134,7 +136,7 @@ export function onFound(state: DeploymentState, object: ObjectFacts | null, left
   }
   const waiting = currentInstruction(state);
   if (waiting.kind === 'wait') return lookedAgain(state, doubt, object, waiting.follows ?? [], at);
-  if (isInForce(state, change, object)) return apply(state, doubt, object, at);
+  if (isInForce(state, doubt, object)) return apply(state, doubt, object, at);
   if (object.uid !== doubt.uid && state.track === 'forward' && !isPastReturn(state)) {
     return refuse(state, `${objectWords(state, slot)} was deleted and made again by somebody`, at);
   }
@@ -150,7 +152,7 @@ function lookedAgain(
   at: string,
 ): void {
   refresh(state, doubt.slot, object, at);
-  if (isInForce(state, doubt.change, object)) return;
+  if (isInForce(state, doubt, object)) return;
   const write = programmeOf(state).find(
     (done) => follows.includes(done.id) && done.kind === 'write' && done.slot === doubt.slot,
   );
@@ -185,7 +187,8 @@ export function onRefused(
   if (change.op === 'restore') return leave(state, slot, said, at);
   // A credential that lost its permission is a person's to mend: turning back would need the permission as well.
   const pinned = state.routes.some((route) => route.pinned.root);
-  if ((status === 401 || status === 403) && pinned) return holdBack(state, said, at);
+  const isRight = status === 401 || (status === 403 && event.reason !== deniedByAdmission);
+  if (isRight && pinned) return holdBack(state, said, at);
   // A copy of this write that was lost before may have arrived meanwhile.
   if (state.unsettled !== null) state.doubt = effect;
   refuse(state, said, at);
@@ -238,7 +241,7 @@ function foundInsteadOfCreating(
   leftover: boolean,
   at: string,
 ): void {
-  if (object.appliedBy === state.id) return apply(state, doubt, object, at);
+  if (object.appliedBy === state.id) return onWritten(state, doubt, object, at);
   if (!leftover)
     return refuse(
       state,
@@ -375,9 +378,10 @@ function isShared(slot: Slot): boolean {
 }
 
 /** Whether the object as the cluster has it already is what the change asks for. */
-function isInForce(state: DeploymentState, change: Change, object: ObjectFacts): boolean {
+function isInForce(state: DeploymentState, { slot, change }: WriteEffect, object: ObjectFacts): boolean {
   switch (change.op) {
     case 'create':
+      return object.appliedBy === state.id && isInert(state, slot, object);
     case 'apply':
       return object.appliedBy === state.id;
     case 'weights':
@@ -395,6 +399,15 @@ function isInForce(state: DeploymentState, change: Change, object: ObjectFacts):
     default:
       return assertNever(change);
   }
+}
+
+/** Whether what was created is as it was asked for: without effect until it is changed (design.md, law 5). */
+function isInert(state: DeploymentState, slot: Slot, object: ObjectFacts): boolean {
+  const { part, index } = partOf(slot);
+  if (part === 'newReplicaSet') return object.replicas === 0;
+  if (part === 'split') return sameWeights({ stable: 100, canary: 0 }, object.weights);
+  if (part !== 'canary' || entryAt(state.outline.routes, index).canaryServiceGiven) return true;
+  return object.pin === pairsOf(state).find((pair) => pair.index === index)?.hash;
 }
 
 function words(change: Change): string {

@@ -1,8 +1,10 @@
+import { shownText } from '@cdaas/contract/text.ts';
 import { evaluate } from '@cdaas/pipeline/conditions.ts';
 import {
   type DeploymentEvent,
   type DeploymentState,
   type Effect,
+  type ObjectFacts,
   partOf,
   type Slot,
   type Survey,
@@ -17,11 +19,14 @@ import type { Surroundings } from '@cdaas/pipeline/preflight-look.ts';
 import { type ClusterWrite, factsOf, fenceVersion, refOf, renderWrite } from '@cdaas/pipeline/render.ts';
 import { slotOfObject } from '@cdaas/pipeline/slot-of-object.ts';
 import { type ClusterLimits, outsideLimits } from '../cluster-limits.ts';
-import type { KubeClient, ResourceRef } from './kube.ts';
-import { statusMessage, statusReason, toObject } from './kube-answer.ts';
-import type { Answered, Outcome } from './kube-exchange.ts';
+import { type KubeClient, misunderstood, type ResourceRef } from './kube.ts';
+import type { Answered, Outcome, Unreachable } from './kube-exchange.ts';
+import { readableSurvey } from './readable-survey.ts';
 import { redactSecrets } from './redact.ts';
+import { outsideRegistration, refusalWords } from './refusal-words.ts';
 import { isOfMesh, readSurroundings, viewFor } from './surroundings.ts';
+import { isGone, notServed, understand } from './understand.ts';
+import { withinTime } from './within-time.ts';
 
 /**
  * Carries out one effect of a deployment against its cluster and says what came of it as the next event. Outcomes of
@@ -53,6 +58,12 @@ export type Performed = { kind: 'event'; event: DeploymentEvent; originals?: Ori
 /** An object as it was before this deployment changed anything, to be saved with the preflight's event. */
 export type Original = { slot: Slot; object: KubernetesObject };
 
+/** Of a preflight, which is many requests; and of a check, which is five lists. */
+const surveyMs = 60_000;
+const checkMs = 20_000;
+/** Of what a condition shows; names and reasons in it are the cluster's. */
+const longestDetail = 1_000;
+
 export async function performEffect(performance: Performance): Promise<Performed> {
   const { effect } = performance;
   switch (effect.kind) {
@@ -69,19 +80,19 @@ export async function performEffect(performance: Performance): Promise<Performed
 
 async function performSurvey(performance: Performance): Promise<Performed> {
   const { client, plan, state, effect } = performance;
-  const outside = await findOutside(performance);
+  const outside = await findOutside(client, performance);
   if (!Array.isArray(outside)) return failed(performance, effect.key, outside);
   if (outside.length > 0) {
     const closed = { ...blindSurvey(plan, []), problems: outside };
     return { kind: 'event', event: { type: 'surveyed', at: at(performance), key: effect.key, survey: closed } };
   }
-  const read = await readSurroundings(client, plan, performance);
+  const read = await withinTime(surveyMs, readSurroundings(client, plan, performance));
   if (read.kind === 'forbidden') {
     const blind = blindSurvey(plan, read.rights);
     return { kind: 'event', event: { type: 'surveyed', at: at(performance), key: effect.key, survey: blind } };
   }
   if (read.kind !== 'read') return failed(performance, effect.key, read);
-  const found = survey(plan, state, read.surroundings);
+  const found = readableSurvey(survey(plan, state, read.surroundings));
   const originals = originalsOf(plan, state, read.surroundings);
   return { kind: 'event', event: { type: 'surveyed', at: at(performance), key: effect.key, survey: found }, originals };
 }
@@ -90,7 +101,7 @@ async function performSurvey(performance: Performance): Promise<Performed> {
  * Objects of the plan that the cluster's registration does not let be deployed there. Asked before anything else is done,
  * because only the cluster knows which kinds lie outside of namespaces, and the registration may have changed.
  */
-async function findOutside({ client, plan, limits }: Performance): Promise<Survey['problems'] | Outcome> {
+async function findOutside(client: KubeClient, { plan, limits }: Performance): Promise<Survey['problems'] | Outcome> {
   const problems: Survey['problems'] = [];
   for (const { apiVersion, kind, metadata } of [...plan.workloads.map(({ manifest }) => manifest), ...plan.objects]) {
     const resource = await client.findResource(apiVersion, kind);
@@ -123,13 +134,11 @@ async function performRead(performance: Performance, effect: Extract<Effect, { k
   const { client, state, plan, instance } = performance;
   const ref = await locate(client, refOf(state, effect.slot));
   if (ref.kind !== 'located') return failed(performance, effect.key, ref);
-  const outcome = await client.get(ref.ref);
+  const understood = understand(await client.get(ref.ref), ref.object);
   const found = { type: 'found' as const, at: at(performance), key: effect.key };
-  if (outcome.kind === 'answered' && outcome.status === 404) {
-    return { kind: 'event', event: { ...found, object: null, leftover: false } };
-  }
-  const object = outcome.kind === 'answered' && outcome.status < 300 ? toObject(outcome.body) : undefined;
-  if (!object) return failed(performance, effect.key, outcome);
+  if (understood.kind === 'gone') return { kind: 'event', event: { ...found, object: null, leftover: false } };
+  if (understood.kind !== 'object') return failed(performance, effect.key, understood);
+  const { object } = understood;
   if ((fenceVersion(object, state.id) ?? 0) > performance.version) return { kind: 'superseded' };
   const owner = object.metadata.labels?.[deploymentKey];
   const ours = object.metadata.annotations?.[instanceKey] === instance;
@@ -139,9 +148,11 @@ async function performRead(performance: Performance, effect: Extract<Effect, { k
 }
 
 async function performCheck(performance: Performance, effect: Extract<Effect, { kind: 'check' }>): Promise<Performed> {
-  const view = await viewFor(performance.client, effect.condition.namespace, isOfMesh(effect.condition));
+  const { namespace } = effect.condition;
+  const view = await withinTime(checkMs, viewFor(performance.client, namespace, isOfMesh(effect.condition)));
   if (view.kind !== 'read') return failed(performance, effect.key, view);
-  const { holds, detail } = evaluate(effect.condition, view.view);
+  const { holds, detail: seen } = evaluate(effect.condition, view.view);
+  const detail = shownText(seen, longestDetail);
   return { kind: 'event', event: { type: 'checked', at: at(performance), key: effect.key, holds, detail } };
 }
 
@@ -151,14 +162,18 @@ async function performWrite(performance: Performance, effect: WriteEffect): Prom
   const route = effect.change.op === 'create' && part === 'canary' ? plan.routes[index] : undefined;
   let root: KubernetesObject | undefined;
   if (route && !route.canaryServiceGiven) {
-    const outcome = await client.get(serviceRef(plan.namespace, route.rootServiceName));
-    root = outcome.kind === 'answered' && outcome.status < 300 ? toObject(outcome.body) : undefined;
-    if (!root) return failed(performance, effect.key, outcome);
+    const ref = { apiVersion: 'v1', kind: 'Service', namespace: plan.namespace, name: route.rootServiceName };
+    const outcome = await client.get({ ...ref, plural: 'services' });
+    const understood = understand(outcome, ref);
+    if (understood.kind !== 'object') {
+      return failed(performance, effect.key, understood.kind === 'gone' ? outcome : understood);
+    }
+    root = understood.object;
   }
   const previous = effect.change.op === 'restore' ? await performance.previousForm(effect.slot) : undefined;
   const mark = { instance: performance.instance, version: performance.version };
   const write = renderWrite({ plan, state, effect, mark, root, previous });
-  const located = await locate(client, write.ref);
+  const located = await locate(client, write.ref, write.verb);
   if (located.kind !== 'located') return failed(performance, effect.key, located);
   // Only what brings something new is held back: a roll back always may.
   const isNew = write.verb === 'create' || write.verb === 'apply';
@@ -168,13 +183,36 @@ async function performWrite(performance: Performance, effect: WriteEffect): Prom
     : undefined;
   if (outside) return failed(performance, effect.key, forbiddenHere(outside.message));
   const outcome = await send(client, located.ref, write);
-  if (outcome.kind === 'unreachable' && outcome.sent) {
-    return { kind: 'event', event: { type: 'lost', at: at(performance), key: effect.key, message: outcome.reason } };
+  if (outcome.kind === 'unreachable')
+    return outcome.sent ? lost(performance, outcome) : failed(performance, effect.key, outcome);
+  const written = (object: ObjectFacts | null): Performed => {
+    return { kind: 'event', event: { type: 'written', at: at(performance), key: effect.key, object } };
+  };
+  // A delete that finds nothing has its effect, and of creates "not found" is said of the namespace or the kind.
+  const mayMiss = write.verb === 'delete' || write.verb === 'create';
+  if (outcome.status >= 300 && (outcome.status !== 404 || mayMiss || isGone(outcome, write.ref))) {
+    return failed(performance, effect.key, outcome);
   }
-  if (outcome.kind === 'unreachable' || outcome.status >= 300) return failed(performance, effect.key, outcome);
-  const object = write.verb === 'delete' ? undefined : toObject(outcome.body);
-  const facts = object ? factsOf(object, plan.routes) : null;
-  return { kind: 'event', event: { type: 'written', at: at(performance), key: effect.key, object: facts } };
+  if (write.verb === 'delete') return written(null);
+  const understood = understand(outcome, located.object);
+  if (understood.kind !== 'object') {
+    // It was carried out, or it was not: nothing follows from such an answer.
+    return understood.kind === 'unreachable' ? lost(performance, understood) : failed(performance, effect.key, outcome);
+  }
+  const { object } = understood;
+  if (effect.uid !== undefined && write.verb !== 'create' && object.metadata.uid !== effect.uid) {
+    return lost(
+      performance,
+      misunderstood(`the server answered with another ${write.ref.kind} ${write.ref.name} than was changed`),
+    );
+  }
+  return written(factsOf(object, plan.routes));
+}
+
+/** The outcome of a write is not known: the cluster is read next. */
+function lost(performance: Performance, { reason }: Unreachable): Performed {
+  const { key } = performance.effect;
+  return { kind: 'event', event: { type: 'lost', at: at(performance), key, message: reason } };
 }
 
 function send(client: KubeClient, ref: ResourceRef, write: ClusterWrite): Promise<Outcome> {
@@ -198,27 +236,33 @@ function send(client: KubeClient, ref: ResourceRef, write: ClusterWrite): Promis
   }
 }
 
-type Located = { kind: 'located'; ref: ResourceRef };
+/** `object`: as answers name it. */
+type Located = { kind: 'located'; ref: ResourceRef; object: ObjectRef };
 
-/** Where the cluster serves an object. A kind that it does not serve is refused as its server would: 404. */
-async function locate(client: KubeClient, ref: ObjectRef): Promise<Located | Outcome> {
+/**
+ * Where the cluster serves an object. A kind that it does not serve is refused to who creates or removes an object as its
+ * server would: 404. Of what stands there already it says nothing, least of all that it is gone.
+ */
+async function locate(client: KubeClient, ref: ObjectRef, verb?: ClusterWrite['verb']): Promise<Located | Outcome> {
   const resource = await client.findResource(ref.apiVersion, ref.kind);
   if (resource.kind === 'found') {
-    const namespace = resource.namespaced ? ref.namespace : undefined;
-    return { kind: 'located', ref: { apiVersion: ref.apiVersion, plural: resource.plural, namespace, name: ref.name } };
+    const { namespace: asked, ...rest } = ref;
+    const namespace = resource.namespaced ? asked : undefined;
+    const object = namespace === undefined ? rest : { ...rest, namespace };
+    return {
+      kind: 'located',
+      ref: { apiVersion: ref.apiVersion, plural: resource.plural, namespace, name: ref.name },
+      object,
+    };
   }
   if (resource.kind !== 'absent') return resource;
-  const message = `the cluster does not serve ${ref.kind} of ${ref.apiVersion}`;
-  return { kind: 'answered', status: 404, body: { kind: 'Status', reason: 'NotFound', message } };
+  if (verb !== 'create' && verb !== 'delete') return misunderstood(`${notServed(ref)} now`);
+  return { kind: 'answered', status: 404, body: { kind: 'Status', reason: 'NotFound', message: notServed(ref) } };
 }
 
 /** As a cluster would refuse it that knew the registration. */
 function forbiddenHere(message: string): Answered {
-  return { kind: 'answered', status: 403, body: { kind: 'Status', reason: 'Forbidden', message } };
-}
-
-function serviceRef(namespace: string, name: string): ResourceRef {
-  return { apiVersion: 'v1', plural: 'services', namespace, name };
+  return { kind: 'answered', status: 403, body: { kind: 'Status', reason: outsideRegistration, message } };
 }
 
 /** The event of a call that did not succeed. */
@@ -230,14 +274,14 @@ function failed(performance: Performance, key: string, outcome: Outcome): Perfor
   return { kind: 'event', event: refused(performance, key, outcome) };
 }
 
-function refused(performance: Performance, key: string, { status, body, retryAfterMs }: Answered): DeploymentEvent {
+function refused(performance: Performance, key: string, answer: Answered): DeploymentEvent {
+  const { status, body, retryAfterMs } = answer;
   return {
     type: 'refused',
     at: at(performance),
     key,
     status,
-    reason: statusReason(body) ?? '',
-    message: statusMessage(withoutSecrets(performance.plan, body)) || 'the cluster gave no reason',
+    ...refusalWords(answer, withoutSecrets(performance.plan, body)),
     ...(retryAfterMs === undefined ? {} : { retryAfterSeconds: Math.ceil(retryAfterMs / 1000) }),
   };
 }

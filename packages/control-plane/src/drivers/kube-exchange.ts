@@ -17,6 +17,17 @@ export type Answered = {
   retryAfterMs?: number;
   /** Size of the answer of a success. */
   bytes?: number;
+  /** Of an error: what was asked for. */
+  asked?: AskedFor;
+};
+
+/** A verb of the API and what it was meant for, as RBAC rules and people name it. */
+export type AskedFor = {
+  verb: 'get' | 'list' | 'create' | 'update' | 'patch' | 'delete';
+  /** e.g. `trafficsplits.split.smi-spec.io` */
+  resource: string;
+  namespace: string | undefined;
+  name: string | undefined;
 };
 
 export type UnreachableCode =

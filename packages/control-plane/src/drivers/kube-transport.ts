@@ -121,13 +121,17 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
   /** Tells the breaker what became of a call. */
   const settled = (outcome: Outcome, bestEffort = false): Outcome => {
     if (outcome.kind === 'answered') breaker.succeeded();
-    else if (isFailure(outcome.code) && !bestEffort) breaker.failed();
+    else if (isFailure(outcome.code)) {
+      lastFailure = outcome.reason;
+      if (!bestEffort) breaker.failed();
+    }
     return outcome;
   };
+  let lastFailure = '';
   const refusedByBreaker = (retryInMs: number) =>
     unreachable(
       'breaker.open',
-      `the cluster does not answer; ${retryInMs > 0 ? `asking it again in ${Math.ceil(retryInMs / 1000)} s` : 'it is being asked again'}`,
+      `the cluster does not answer (${lastFailure}); ${retryInMs > 0 ? `asking it again in ${Math.ceil(retryInMs / 1000)} s` : 'it is being asked again'}`,
       false,
     );
 
@@ -141,12 +145,13 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
 
   /** An open breaker is tested with a harmless question, never with somebody's write. */
   const probe = async (): Promise<Unreachable | undefined> => {
-    const outcome = await send({ method: 'GET', path: '/version' }, limits.timeoutMs / 2);
+    const outcome = await send({ method: 'GET', path: '/version' }, limits.timeoutMs);
     // However little sense it makes: what answers is not away.
     if (outcome.kind === 'answered' || outcome.code.startsWith('answer.')) {
       breaker.succeeded();
       return undefined;
     }
+    lastFailure = outcome.reason;
     breaker.probeFailed();
     return unreachable(outcome.code, outcome.reason, false);
   };
@@ -168,6 +173,8 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
       if (admission.kind === 'probe') {
         const failed = await probe();
         if (failed) return failed;
+        // It is back, and slow: what is left of the time would cut the request short. The next one has all of it.
+        if (deadline - now() < timeoutMs / 2) return unreachable('busy', 'the cluster answers slowly', false);
       }
       if (closing) return closedOutcome();
       const outcome = settled(await send(request, Math.max(1, deadline - now())), request.bestEffort);

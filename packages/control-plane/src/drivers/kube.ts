@@ -2,7 +2,7 @@ import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import type { ClusterAccess } from '../kubeconfig.ts';
 import { toObject } from './kube-answer.ts';
-import type { Answered, Outcome, Unreachable } from './kube-exchange.ts';
+import type { Answered, AskedFor, Outcome, Unreachable } from './kube-exchange.ts';
 import { createKubeTransport, type KubeRequest, type KubeTransport, type TransportOptions } from './kube-transport.ts';
 
 /*
@@ -89,42 +89,40 @@ export function createKubeClient(options: TransportOptions): KubeClient {
   };
   const discovery = createDiscovery(request, options.now ?? Date.now);
 
-  const write = (
-    method: 'POST' | 'PUT' | 'PATCH',
+  const write = async (
+    asked: AskedFor,
     path: string,
     body: unknown,
     { fieldManager = 'cdaas', signal, timeoutMs }: WriteOptions = {},
     contentType = 'application/json',
     query: KubeRequest['query'] = {},
-  ): Promise<Outcome> =>
-    request({
-      method,
-      path,
-      query: { fieldManager, ...query },
-      body,
-      contentType,
-      signal,
-      timeoutMs,
-    });
+  ): Promise<Outcome> => {
+    const method = asked.verb === 'create' ? 'POST' : asked.verb === 'update' ? 'PUT' : 'PATCH';
+    const full = { fieldManager, ...query };
+    return named(await request({ method, path, query: full, body, contentType, signal, timeoutMs }), asked);
+  };
 
   return {
     request,
     stream: (asked, sink) => transport.stream(asked, sink),
-    get: (ref, { signal, timeoutMs } = {}) => request({ method: 'GET', path: resourcePath(ref), signal, timeoutMs }),
+    get: async (ref, { signal, timeoutMs } = {}) =>
+      named(await request({ method: 'GET', path: resourcePath(ref), signal, timeoutMs }), askedFor('get', ref)),
     list: (collection, listOptions = {}) => listAll(request, collection, listOptions),
-    create: (collection, object, writeOptions) => write('POST', collectionPath(collection), object, writeOptions),
-    put: (ref, object, writeOptions) => write('PUT', resourcePath(ref), object, writeOptions),
+    create: (collection, object, writeOptions) =>
+      write(askedFor('create', collection, nameIn(object)), collectionPath(collection), object, writeOptions),
+    put: (ref, object, writeOptions) => write(askedFor('update', ref), resourcePath(ref), object, writeOptions),
     patch: (ref, mergePatch, writeOptions) =>
-      write('PATCH', resourcePath(ref), mergePatch, writeOptions, 'application/merge-patch+json'),
+      write(askedFor('patch', ref), resourcePath(ref), mergePatch, writeOptions, 'application/merge-patch+json'),
     // JSON is YAML, and this is the content type that every version that has apply takes.
     apply: (ref, object, { force, ...writeOptions }) =>
-      write('PATCH', resourcePath(ref), object, writeOptions, 'application/apply-patch+yaml', {
+      write(askedFor('patch', ref), resourcePath(ref), object, writeOptions, 'application/apply-patch+yaml', {
         force: force ? true : undefined,
       }),
-    delete: (ref, { uid, resourceVersion, propagationPolicy, signal, timeoutMs } = {}) => {
+    delete: async (ref, { uid, resourceVersion, propagationPolicy, signal, timeoutMs } = {}) => {
       const preconditions = uid === undefined && resourceVersion === undefined ? undefined : { uid, resourceVersion };
       const body = { kind: 'DeleteOptions', apiVersion: 'v1', preconditions, propagationPolicy };
-      return request({ method: 'DELETE', path: resourcePath(ref), body, signal, timeoutMs });
+      const outcome = await request({ method: 'DELETE', path: resourcePath(ref), body, signal, timeoutMs });
+      return named(outcome, askedFor('delete', ref));
     },
     ...discovery,
     version: ({ signal, timeoutMs } = {}) => request({ method: 'GET', path: '/version', signal, timeoutMs }),
@@ -135,6 +133,25 @@ export function createKubeClient(options: TransportOptions): KubeClient {
     },
     close: () => transport.close(),
   };
+}
+
+function askedFor(
+  verb: AskedFor['verb'],
+  { apiVersion, plural, namespace, name }: ResourceCollection & { name?: string },
+  named = name,
+): AskedFor {
+  const [group, version] = apiVersion.split('/');
+  return { verb, resource: version === undefined ? plural : `${plural}.${group}`, namespace, name: named };
+}
+
+function nameIn(object: unknown): string | undefined {
+  const metadata = isRecord(object) ? object.metadata : undefined;
+  return isRecord(metadata) && typeof metadata.name === 'string' ? metadata.name : undefined;
+}
+
+/** An error with what was asked for: API servers name it in most of their texts, and others in none. */
+function named(outcome: Outcome, asked: AskedFor): Outcome {
+  return outcome.kind === 'answered' && outcome.status >= 400 ? { ...outcome, asked } : outcome;
 }
 
 /**
@@ -159,6 +176,8 @@ function collectionPath({ apiVersion, plural, namespace }: ResourceCollection): 
 }
 
 const maxPages = 1000;
+/** For all pages together. */
+const listMs = 60_000;
 const mebibyte = 1024 * 1024;
 
 async function listAll(
@@ -169,11 +188,16 @@ async function listAll(
   const { labelSelector, pageSize = 250, maxObjects = 20_000, keep, signal, timeoutMs } = options;
   const maxBytes = options.maxBytes ?? (keep ? 128 : 32) * mebibyte;
   const path = collectionPath(collection);
+  const deadline = performance.now() + listMs;
   let restarted = false;
   let objects: KubernetesObject[] = [];
   let bytes = 0;
   let next: string | undefined;
   for (let page = 0; page < maxPages; page += 1) {
+    if (performance.now() > deadline) {
+      const late = `the cluster did not list all ${collection.plural} within ${listMs / 1000} s`;
+      return { kind: 'unreachable', code: 'timeout', reason: late, sent: true };
+    }
     const query = { labelSelector, limit: pageSize, continue: next };
     const outcome = await request({ method: 'GET', path, query, signal, timeoutMs });
     if (outcome.kind === 'unreachable') return outcome;
@@ -184,7 +208,7 @@ async function listAll(
       next = undefined;
       continue;
     }
-    if (outcome.status !== 200) return outcome;
+    if (outcome.status !== 200) return named(outcome, askedFor('list', collection));
     const read = readList(outcome.body, collection.namespace);
     if (!read) return notAList(collection);
     objects.push(...(keep ? read.objects.map(keep) : read.objects));

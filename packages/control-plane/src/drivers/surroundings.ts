@@ -5,11 +5,11 @@ import { deploymentKey, hashKey, instanceKey } from '@cdaas/pipeline/marks.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import type { Surroundings } from '@cdaas/pipeline/preflight-look.ts';
 import { chooseSplitApiVersion, splitGroup } from '@cdaas/pipeline/traffic/smi.ts';
-import type { KubeClient } from './kube.ts';
-import { toObject } from './kube-answer.ts';
+import { type KubeClient, misunderstood } from './kube.ts';
 import { essenceForPreflight, essenceOf } from './kube-essence.ts';
 import type { Outcome } from './kube-exchange.ts';
 import { createSharedAnswers, type SharedAnswers } from './shared-answers.ts';
+import { understand } from './understand.ts';
 
 /** Reads of a cluster that are made of several requests. Each answers what it read, or the first outcome that failed. */
 
@@ -36,7 +36,7 @@ export async function readSurroundings(
     splitApiVersion === undefined ? undefined : await client.findSchema(splitApiVersion, 'TrafficSplit');
   const list = (apiVersion: string, kind: string, labelSelector?: string) =>
     served.isAbsent(apiVersion)
-      ? Promise.resolve([])
+      ? Promise.resolve(noneOf(apiVersion, kind))
       : listAll(client, apiVersion, kind, namespace, { labelSelector, keep: essenceForPreflight });
   const lists = await Promise.all([
     list('v1', 'Service'),
@@ -196,14 +196,16 @@ async function listAll(
   { labelSelector, keep }: { labelSelector: string | undefined; keep(object: KubernetesObject): KubernetesObject },
 ): Promise<KubernetesObject[] | Outcome> {
   const resource = await client.findResource(apiVersion, kind);
-  if (resource.kind === 'absent') return [];
+  if (resource.kind === 'absent') return noneOf(apiVersion, kind);
   if (resource.kind !== 'found') return resource;
   const { plural } = resource;
   const question = JSON.stringify([apiVersion, plural, namespace, labelSelector, keep.name]);
   const listed = await sharedBy(client).ask(question, () =>
     client.list({ apiVersion, plural, namespace }, { labelSelector, keep }),
   );
-  return listed.kind === 'listed' ? listed.objects : listed;
+  if (listed.kind !== 'listed') return listed;
+  const other = listed.objects.find((object) => object.kind !== kind || object.apiVersion !== apiVersion);
+  return other ? misunderstood(`asked for ${kind} objects, the server listed others`) : listed.objects;
 }
 
 async function getObject(client: KubeClient, { apiVersion, kind, metadata }: KubernetesObject): Promise<Got | Outcome> {
@@ -211,10 +213,19 @@ async function getObject(client: KubeClient, { apiVersion, kind, metadata }: Kub
   if (resource.kind === 'absent') return got(undefined);
   if (resource.kind !== 'found') return resource;
   const namespace = resource.namespaced ? metadata.namespace : undefined;
-  const outcome = await client.get({ apiVersion, plural: resource.plural, namespace, name: metadata.name });
-  if (outcome.kind === 'answered' && outcome.status === 404) return got(undefined);
-  if (outcome.kind !== 'answered' || outcome.status >= 300) return outcome;
-  return got(toObject(outcome.body));
+  const { name } = metadata;
+  const outcome = await client.get({ apiVersion, plural: resource.plural, namespace, name });
+  const understood = understand(outcome, { apiVersion, kind, name, ...(namespace === undefined ? {} : { namespace }) });
+  if (understood.kind === 'gone') return got(undefined);
+  return understood.kind === 'object' ? got(understood.object) : understood;
+}
+
+/** API versions without which there is no cluster: to take them for not served would be to see nothing of what runs there. */
+const builtIn = ['v1', 'apps/v1', 'discovery.k8s.io/v1'];
+
+/** The objects of a kind that a cluster does not serve. */
+function noneOf(apiVersion: string, kind: string): [] | Outcome {
+  return builtIn.includes(apiVersion) ? misunderstood(`the cluster does not serve ${kind} of ${apiVersion}`) : [];
 }
 
 type Got = { kind: 'got'; object: KubernetesObject | undefined };
