@@ -32,9 +32,10 @@ function count(files, data, failed) {
   const counts = files.get(key) ?? { passed: 0, failed: 0, skipped: 0, ms: 0 };
   files.set(key, counts);
   if (data.nesting === 0) counts.ms += data.details?.duration_ms ?? 0;
-  // A suite is no test; one that failed by itself, in a hook, still counts.
-  if (data.details?.type === 'suite' && !(failed && isOwnFailure(data))) return;
-  if (data.skip !== undefined && data.skip !== false) counts.skipped += 1;
+  const isSkipped = data.skip !== undefined && data.skip !== false;
+  // A suite is no test; one that failed by itself, in a hook, still counts, and one that is skipped: its tests are not told.
+  if (data.details?.type === 'suite' && !isSkipped && !(failed && isOwnFailure(data))) return;
+  if (isSkipped) counts.skipped += 1;
   else if (failed) counts.failed += 1;
   else counts.passed += 1;
 }

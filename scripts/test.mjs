@@ -214,7 +214,7 @@ async function buildKubernetes() {
   if (code === exitWithoutGo)
     console.log(
       'LEFT OUT: the cases on a real Kubernetes control plane. Install Go (https://go.dev/dl), or set CDAAS_TEST_KUBECONFIG,\n' +
-        'to run them. The totals count them as skipped.',
+        'to run them. The totals count each group of them as one skipped.',
     );
   else if (code !== 0) throw new Remedy('The Kubernetes control plane for the real-cluster cases could not be built.');
 }
