@@ -11,6 +11,7 @@ import type { Setup, SetupPair, World } from './world.ts';
  */
 export function outOfStep(setup: Setup, before: World, after: World): string[] {
   const { effect } = after.state;
+  if (setup.pairs.length === 1) return [];
   if (effect === null || effect.key === before.state.effect?.key || effect.kind !== 'write' || after.disturbed)
     return [];
   const [phase = '', what = ''] = effect.key.split('.');
