@@ -108,6 +108,16 @@ export function runDeployments(
         assert.deepEqual(await versionsBehind(here), ['1', '1']);
       });
 
+      it(title('a manifest with a field that its kind does not have fails in the words of the cluster'), async () => {
+        const here = await scene();
+        const settings = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'settings' }, data: {} };
+        await here.first({ objects: [settings] });
+        const seen = await (await here.deploy({ version: '2', objects: [{ ...settings, dta: {} }] })).end(60_000);
+        assert.equal(seen.status, 'FAILED', tell(seen));
+        assert.match(seen.state.error ?? '', /\.dta: field not declared in schema/);
+        assert.deepEqual(await versionsBehind(here), ['1', '1']);
+      });
+
       it(title('other objects are applied over those of others, and restored by a roll back'), async () => {
         const here = await scene();
         const settings = (color: string) => ({

@@ -131,6 +131,16 @@ describe('a canary over a TrafficSplit', () => {
     assert.equal(formOf(get(end.cluster, 'ConfigMap', 'settings')), setup.before['ConfigMap/settings']);
   });
 
+  test('an apply that the API server cannot read is refused, though it answers that with 500', () => {
+    const { setup, world } = at({ objects: true }, 'P0.object.0');
+    const message =
+      'failed to create typed patch object (shop/settings; /v1, Kind=ConfigMap): .dta: field not declared';
+    const key = world.state.effect?.key ?? '';
+    const refused = told(world.state, 1, { type: 'refused', key, status: 500, reason: '', message });
+    const end = driveUntil(setup, { ...world, state: refused.state });
+    assert.deepEqual([end.state.status, end.state.error], ['FAILED', `${message} (HTTP 500)`]);
+  });
+
   test('an explicit 100 keeps the old side, later steps run, and the implied 100 sends nothing', () => {
     const { setup, world } = at({ steps: [weight(100), approval()] }, 'step.2');
     assert.deepEqual([weightsOf(world), podsOf(world, oldHash)], [[0, 100], 2]);

@@ -20,6 +20,7 @@ import { advance, begin, currentInstruction, holdBack, trip, warn } from './move
 import { pairsOf } from './pairs.ts';
 import { isPastReturn, programmeOf } from './programme.ts';
 import { objectWords, refOf } from './render.ts';
+import { isLookOverdue } from './second-look.ts';
 import { slotOfObject } from './slot-of-object.ts';
 import { sameWeights, splitSpec } from './traffic/smi.ts';
 
@@ -38,6 +39,8 @@ export function onSurveyed(state: DeploymentState, survey: Survey, at: string): 
     return;
   }
   state.survey = survey;
+  if (again === null) state.lookedSince = state.since;
+  else delete state.lookedSince;
   for (const { index, uid, resourceVersion } of survey.existing) {
     const slot = slotOfObject(state.outline, index);
     track(state, slot, { uid, resourceVersion });
@@ -140,6 +143,10 @@ export function onFound(state: DeploymentState, object: ObjectFacts | null, left
   if (object.uid !== doubt.uid && state.track === 'forward' && !isPastReturn(state)) {
     return refuse(state, `${objectWords(state, slot)} was deleted and made again by somebody`, at);
   }
+  if (isLookOverdue(state, doubt, object)) {
+    delete state.lookedSince;
+    return begin(state, 'S1.survey', at);
+  }
   refresh(state, slot, object, at);
 }
 
@@ -180,7 +187,10 @@ export function onRefused(
     if (state.conflicts > 3) holdBack(state, said, at);
     return;
   }
-  if (status === 429 || status >= 500) {
+  // So an apply answers a field of the wrong type, or one that the kind does not have: a certain no all the same.
+  const isMalformed =
+    change.op === 'apply' && status === 500 && event.message.startsWith('failed to create typed patch');
+  if ((status === 429 || status >= 500) && !isMalformed) {
     if (status >= 500) doubtSent(state, effect);
     return holdBack(state, said, at, event.retryAfterSeconds);
   }

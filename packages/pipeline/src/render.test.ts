@@ -131,14 +131,14 @@ describe('every change is a precondition and exactly its fields', () => {
 describe('other objects', () => {
   const plan = samplePlan({ objects: true });
 
-  test('are applied as written, with our annotations and the resourceVersion that was seen', () => {
+  test('are applied as written, with our annotations, and the uid and resourceVersion that were seen', () => {
     assert.deepEqual(render('object.0', { op: 'apply' }, { plan }), {
       verb: 'apply',
       ref: { apiVersion: 'v1', kind: 'ConfigMap', namespace, name: 'settings' },
       body: {
         apiVersion: 'v1',
         kind: 'ConfigMap',
-        metadata: { name: 'settings', namespace, annotations: written, resourceVersion: '7' },
+        metadata: { name: 'settings', namespace, annotations: written, uid: 'u-7', resourceVersion: '7' },
         data: { value: 'new' },
       },
     });
@@ -150,7 +150,8 @@ describe('other objects', () => {
     const apply = render('object.0', { op: 'apply' }, { plan: { ...plan, objects } });
     const create = render('object.1', { op: 'create' }, { plan: { ...plan, objects } });
     assert.ok(apply.verb === 'apply' && create.verb === 'create');
-    assert.deepEqual(apply.body.metadata, { name: 'settings', namespace, annotations: written, resourceVersion: '7' });
+    const ours = { annotations: written, uid: 'u-7', resourceVersion: '7' };
+    assert.deepEqual(apply.body.metadata, { name: 'settings', namespace, ...ours });
     assert.deepEqual(create.body.metadata, { name: 'extra', namespace, annotations: written });
   });
 

@@ -80,7 +80,9 @@ export function renderWrite(input: {
       return { verb: 'create', ref, body: renderCreate(input, ref) };
     case 'apply': {
       const object = marked(manifestOf(plan, state, slot), notesOf(plan, state, slot));
-      return { verb: 'apply', ref, body: { ...object, metadata: guarded(object.metadata) } };
+      // Without the uid an apply that arrives late would create anew what was deleted meanwhile, whatever its version.
+      const metadata = guarded({ ...object.metadata, uid: effect.uid });
+      return { verb: 'apply', ref, body: { ...object, metadata } };
     }
     case 'weights':
       return {
