@@ -44,6 +44,8 @@ export function interestsOf(condition: Condition): string[] {
       return [pods(condition.hash)];
     case 'gone':
       return [`replicaset/${namespace}/${condition.replicaSet}`, pods(condition.hash)];
+    case 'unseen':
+      return [];
     case 'mesh':
     case 'meshDropped':
       return [`profile/${namespace}/${condition.root}`];

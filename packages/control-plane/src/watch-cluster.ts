@@ -13,8 +13,8 @@ export type ClusterWatches = {
   cache: ClusterCache;
   /** Whether everything that a condition looks at is current. */
   isFresh(condition: Condition): boolean;
-  /** Since when (epoch ms) something has not been current; null where everything is. */
-  staleSince(): number | null;
+  /** Since when (epoch ms) something has not been current, and why; null where everything is. */
+  staleSince(): { at: number; reason: string } | null;
   /** The namespaces whose ServiceProfiles are needed now; others are let go. */
   watchProfiles(namespaces: ReadonlySet<string>): void;
   stop(): void;
@@ -53,14 +53,14 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
   const cache = createClusterCache();
   const running = new Map<string, AbortController>();
   /** Since when each watch that has not delivered its list, or whose connection is broken, has been so. */
-  const stale = new Map<string, number>();
+  const stale = new Map<string, { at: number; reason: string }>();
 
   const start = (kind: WatchedKind, resource: Resource): void => {
     const name = `${kind}/${resource.namespace ?? ''}`;
     if (running.has(name)) return;
     const stop = new AbortController();
     running.set(name, stop);
-    stale.set(name, Date.now());
+    stale.set(name, { at: Date.now(), reason: 'its objects were not listed yet' });
     const live = () => !stop.signal.aborted;
     const touched = (interests: Set<string>) => {
       if (cache.weight() > maxWeight) throw new Error(`what cluster ${key.clusterId} shows is more than can be kept`);
@@ -76,10 +76,10 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
       onEvent(type, object) {
         if (live()) touched(type === 'DELETED' ? cache.remove(kind, object) : cache.put(kind, object));
       },
-      onState(state, _since, reason) {
+      onState(state, _since, reason = '') {
         if (!live()) return;
         if (state === 'broken') {
-          if (!stale.has(name)) stale.set(name, Date.now());
+          stale.set(name, { at: stale.get(name)?.at ?? Date.now(), reason });
           log.warn({ clusterId: key.clusterId, resource: name, reason }, 'a watch is broken');
           return;
         }
@@ -89,7 +89,7 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
     }).catch((err) => {
       log.error({ err, clusterId: key.clusterId, resource: name }, 'a watch ended, and is begun again in a minute');
       if (!live()) return;
-      stale.set(name, Date.now());
+      stale.set(name, { at: Date.now(), reason: 'it shows more than can be kept' });
       cache.replace(kind, [], resource.namespace);
       const again = () => {
         if (!live()) return;
@@ -114,7 +114,7 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
     cache,
     isFresh: (condition) =>
       kindsOf(condition).every((kind) => !stale.has(`${kind}/`) && !stale.has(`${kind}/${condition.namespace}`)),
-    staleSince: () => (stale.size === 0 ? null : Math.min(...stale.values())),
+    staleSince: () => [...stale.values()].sort((a, b) => a.at - b.at)[0] ?? null,
     watchProfiles(needed) {
       for (const name of [...running.keys()]) {
         const [kind, namespace = ''] = name.split('/');
@@ -139,6 +139,8 @@ function kindsOf(condition: Condition): WatchedKind[] {
       return ['Service', 'EndpointSlice', 'Pod'];
     case 'unpinned':
       return ['Service'];
+    case 'unseen':
+      return [];
     case 'podsReady':
       return ['Pod'];
     case 'gone':

@@ -66,6 +66,10 @@ type Cluster = {
   flushing: boolean;
   polledAt: number;
   polling: boolean;
+  /** When it was last asked with success. */
+  answeredAt: number;
+  /** What deployments were last told of it: since when and why it cannot be seen; null where it can. */
+  unseen: string | null;
   /** Reports that each deployment may still be told at once. */
   allowance: Allowance;
   idleSince: number | null;
@@ -76,6 +80,8 @@ const releaseAfterMs = 60_000;
 const retryAfterMs = 1_000;
 /** How long watches may be stale before the cluster is asked, and how often. */
 const pollEveryMs = 5_000;
+/** How long a cluster may be neither watched nor asked with success before its deployments hear of it. */
+const unseenAfterMs = 12_000;
 /** Deployments asked for in one such round, so that it stays bounded. */
 const polledAtOnce = 20;
 /**
@@ -104,6 +110,8 @@ export function createWatches(deps: WatchesDeps): Watches {
         flushing: false,
         polledAt: 0,
         polling: false,
+        answeredAt: 0,
+        unseen: null,
         allowance: createAllowance({ atOnce: reportsAtOnce, everyMs: retryAfterMs }),
         idleSince: null,
       };
@@ -185,10 +193,11 @@ export function createWatches(deps: WatchesDeps): Watches {
     const { watches, deployments } = cluster;
     if (watches === null) return;
     const found: Report[] = [];
+    const view = { ...watches.cache, unseen: () => cluster.unseen };
     const later: string[] = [];
     for (const id of cluster.dirty) {
       const watched = deployments.get(id);
-      const news = watched ? newsOf(watched, watched.conditions.filter(watches.isFresh), watches.cache) : [];
+      const news = watched ? newsOf(watched, watched.conditions.filter(watches.isFresh), view) : [];
       if (news.length === 0) continue;
       if (cluster.allowance.take(id)) found.push(...news);
       else later.push(id);
@@ -280,11 +289,27 @@ export function createWatches(deps: WatchesDeps): Watches {
     }
   };
 
+  /** Tells the deployments of a cluster that it can neither be watched nor asked, and when that is over. */
+  const tellUnseen = (cluster: Cluster): void => {
+    const stale = cluster.watches?.staleSince() ?? null;
+    const now = Date.now();
+    const isLong = stale !== null && now - stale.at > unseenAfterMs && now - cluster.answeredAt > unseenAfterMs;
+    const isUnseen = isLong && blindOf(cluster).length > 0;
+    const since = stale === null ? '' : new Date(Math.max(stale.at, cluster.answeredAt)).toISOString();
+    const unseen = isUnseen ? `the cluster cannot be seen since ${since}: ${stale.reason}` : null;
+    if (unseen === cluster.unseen) return;
+    cluster.unseen = unseen;
+    touch(
+      cluster,
+      [...cluster.deployments.all()].map(({ id }) => id),
+    );
+  };
+
   /** Asks a cluster whose watches have been stale for a while what its deployments wait for. Nobody waits for its answer. */
   const poll = async (cluster: Cluster): Promise<void> => {
     const since = cluster.watches?.staleSince() ?? null;
     const now = Date.now();
-    if (cluster.watches === null || since === null || now - since < pollEveryMs) return;
+    if (cluster.watches === null || since === null || now - since.at < pollEveryMs) return;
     if (cluster.polling || now - cluster.polledAt < pollEveryMs) return;
     cluster.polling = true;
     try {
@@ -303,8 +328,8 @@ export function createWatches(deps: WatchesDeps): Watches {
   const pollOnce = async (cluster: Cluster): Promise<void> => {
     const client = await deps.clients.get(cluster.key);
     if (!client) return;
-    const isBlind = (condition: Condition) => cluster.watches?.isFresh(condition) === false;
-    const blind = [...cluster.deployments.all()].filter(({ conditions }) => conditions.some(isBlind));
+    const isBlind = isBlindIn(cluster);
+    const blind = blindOf(cluster);
     // Who was asked for is last the next time.
     const turn = blind.splice(0, polledAtOnce);
     for (const { id } of turn) cluster.deployments.toEnd(id);
@@ -313,6 +338,7 @@ export function createWatches(deps: WatchesDeps): Watches {
       const mesh = deployments.some(({ conditions }) => conditions.some(isOfMesh));
       const view = await viewFor(client, namespace, mesh);
       if (view.kind !== 'read') return;
+      cluster.answeredAt = Date.now();
       const found = deployments.flatMap(({ id }) => {
         const watched = cluster.deployments.get(id);
         return watched ? newsOf(watched, watched.conditions.filter(isBlind), view.view) : [];
@@ -354,6 +380,7 @@ export function createWatches(deps: WatchesDeps): Watches {
         cluster.watches?.watchProfiles(new Set(cluster.meshed.values()));
         await take(cluster);
         await rewatch(cluster);
+        tellUnseen(cluster);
         void poll(cluster);
         await releaseIfIdle(deps, clusters, clusterId, cluster);
       }
@@ -367,6 +394,17 @@ export function createWatches(deps: WatchesDeps): Watches {
       for (const [clusterId] of held) await releaseWatchLease(deps.db, deps.workerId, clusterId);
     },
   };
+}
+
+/** Whether what a condition looks at is not current. */
+function isBlindIn({ watches }: Cluster): (condition: Condition) => boolean {
+  return (condition) => watches?.isFresh(condition) === false;
+}
+
+/** The deployments that look at something that is not current. */
+function blindOf(cluster: Cluster): Watched[] {
+  const isBlind = isBlindIn(cluster);
+  return [...cluster.deployments.all()].filter(({ conditions }) => conditions.some(isBlind));
 }
 
 const rowColumns = { id: true, version: true, clusterId: true, organisationId: true, tenantId: true } as const;

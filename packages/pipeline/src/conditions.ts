@@ -18,6 +18,8 @@ export type ClusterView = {
   replicaSet(namespace: string, name: string): KubernetesObject | undefined;
   /** Linkerd's ServiceProfile of a Service: the one named `<service>.<namespace>.svc.<cluster domain>`. */
   serviceProfile(namespace: string, service: string): KubernetesObject | undefined;
+  /** Since when and why this view is out of date, in words; null where it is not. */
+  unseen?(): string | null;
 };
 
 /** All that a deployment must be told of: what it waits for now, and its guards. */
@@ -25,8 +27,12 @@ export function activeConditions(state: DeploymentState): Condition[] {
   if (isFinal(state.status) || state.startedAt === null) return [];
   const instruction = currentInstruction(state);
   const waitsFor = instruction.kind === 'wait' ? [instruction.condition] : [];
-  return [...waitsFor, ...guardConditions(state)];
+  const unseen: Condition = { key: unseenGuard, namespace: state.outline.namespace, kind: 'unseen' };
+  return [...waitsFor, ...guardConditions(state), unseen];
 }
+
+/** Told on both ways and past the point of no return; nothing but words follows from it. */
+export const unseenGuard = 'guard.unseen';
 
 /**
  * What may go wrong with a route while the versions share traffic (design.md, law 1): `pin`, its root Service is no longer
@@ -111,6 +117,10 @@ export function evaluate(condition: Condition, view: ClusterView): { holds: bool
       const pin = selectorOf(view.service(namespace, condition.service))?.[hashKey];
       const holds = pin !== condition.hash;
       return { holds, detail: holds ? `Service ${condition.service} no longer selects only the old pods` : 'pinned' };
+    }
+    case 'unseen': {
+      const words = view.unseen?.() ?? null;
+      return { holds: words !== null, detail: words ?? 'the cluster is seen again' };
     }
     case 'starved': {
       const { ready } = endpointsOf(view, namespace, condition.service, condition.hash);

@@ -171,6 +171,8 @@ export type Condition = {
   | { kind: 'unpinned'; service: string; hash: string }
   | { kind: 'starved'; service: string; hash: string }
   | { kind: 'short'; service: string; hash: string; ready: number }
+  /** The cluster can neither be watched nor asked, so that nothing is known of what happens there. */
+  | { kind: 'unseen' }
 );
 
 export type Observation = { holds: boolean; detail: string; at: string };

@@ -1,4 +1,4 @@
-import { guardConditions, isGuard } from './conditions.ts';
+import { guardConditions, isGuard, unseenGuard } from './conditions.ts';
 import { type Condition, type DeploymentEvent, type DeploymentState, partOf } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { Wait } from './instructions.ts';
@@ -171,7 +171,7 @@ export function waitingFor(state: DeploymentState): string | null {
 
 /** What the guards see that people should know. */
 function attentionOf(state: DeploymentState): string[] {
-  return guardConditions(state).flatMap(({ key }) => {
+  return [...guardConditions(state), { key: unseenGuard }].flatMap(({ key }) => {
     const seen = state.observed[key];
     if (!seen?.holds) return [];
     const { readyTimeoutSeconds } = state.outline;
