@@ -206,10 +206,21 @@ function killFigure(tookMs: number[], mostMs: number): Figure {
   return judged(`${(middle / 1000).toFixed(2)} / ${seconds(most)}`, most <= mostMs);
 }
 
-function tellTogether({ size, setUpMs, weightsMs, cleanUpMs, lateMs, cpu, cpuOfAll, residentMb: mb }: Together): void {
+function tellTogether({
+  size,
+  setUpMs,
+  weightsMs,
+  cleanUpMs,
+  lateMs,
+  cpu,
+  cpuOfAll,
+  requests,
+  residentMb: mb,
+}: Together): void {
   const late = `${ms(quantile(lateMs, 0.5))} / ${ms(quantile(lateMs, 1))}`;
   say(`  ${size} together: set-up ${seconds(setUpMs)}, weights ${seconds(weightsMs)}, clean-up ${seconds(cleanUpMs)}`);
   say(`    late p50 / max ${late}; worker ${mb} MB afterwards`);
+  say(`    requests during the weights: ${tell(requests)}`);
   const used = Object.entries(cpu).sort(([, a], [, b]) => b - a);
   const total = used.reduce((sum, [, one]) => sum + one, 0);
   const share = (part: number) => `${((part / (cpus().length * (weightsMs / 1000))) * 100).toFixed(0)} % of all cores`;

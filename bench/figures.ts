@@ -113,7 +113,7 @@ function shown(figure: Figure | undefined): string {
   return figure.ok === null ? figure.text : `${figure.text} ${figure.ok ? 'ok' : 'MISSED'}`;
 }
 
-/** `null` where there are no values. */
+/** NaN where there are no values. */
 export function quantile(values: readonly number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;

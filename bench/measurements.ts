@@ -39,6 +39,8 @@ export type Together = {
   /** Of everybody who takes part, in the time of the weights, and of all programs of the machine. */
   cpu: CpuSeconds;
   cpuOfAll: number;
+  /** Requests to the cluster in the time of the weights. */
+  requests: Counts;
   residentMb: number;
 };
 
@@ -138,11 +140,13 @@ export function openBench(cluster: BenchCluster, controlPlane: ControlPlane) {
       const setUpMs = performance.now() - began;
       const before = cpu();
       const allBefore = cpuSecondsOfAll();
+      cluster.resetCounts();
       const word = performance.now();
       await atOnce(started, (each) => controlPlane.approve(each));
       await until(haveAll(names, 100), '100 % of all', patienceMs);
       const after = cpu();
       const cpuOfAll = cpuSecondsOfAll() - allBefore;
+      const requests = cluster.counts();
       const last = Math.max(...names.map((name) => timeOf(name, 100) ?? 0));
       await controlPlane.succeeded(started);
       return {
@@ -158,6 +162,7 @@ export function openBench(cluster: BenchCluster, controlPlane: ControlPlane) {
         workerCpu: { weights: after.worker - before.worker, whole: cpu().worker - atStart.worker },
         cpu: difference(after, before),
         cpuOfAll,
+        requests,
         residentMb: residentMb(worker.pid),
       };
     },
