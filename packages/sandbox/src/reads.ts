@@ -88,8 +88,8 @@ function page(cluster: api.Cluster, { resource, namespace }: Route, matches: Obj
   const limit = Number(query.get('limit') ?? 0) || Number.POSITIVE_INFINITY;
   const token = query.get('continue');
   const { rv, start } = token ? readToken(token) : { rv: store.version(), start: '' };
-  const all = entriesAt(store, resource.id, rv)
-    .filter((entry) => (!namespace || entry.object.metadata.namespace === namespace) && matches(entry.object))
+  const all = entriesAt(store, resource.id, namespace, rv)
+    .filter((entry) => matches(entry.object))
     .map((entry) => ({ entry, key: keyOf(entry) }))
     .filter(({ key }) => key > start)
     .sort((a, b) => (a.key < b.key ? -1 : 1));
@@ -112,11 +112,12 @@ function readToken(token: string): { rv: number; start: string } {
 }
 
 /** All objects of a resource as they were at a version: those of now with the changes since undone. */
-function entriesAt(store: Store, id: string, version: number): Entry[] {
-  if (version === store.version()) return store.list(id);
+function entriesAt(store: Store, id: string, namespace: string, version: number): Entry[] {
+  const now = store.list(id, namespace || undefined);
+  if (version === store.version()) return now;
   const changes = store.changesSince(version);
   if (!changes) throw expired(version, store.oldestVersion());
-  const entries = new Map(store.list(id).map((entry) => [keyOf(entry), entry]));
+  const entries = new Map(now.map((entry) => [keyOf(entry), entry]));
   for (const { entry, previous } of changes.toReversed()) {
     if (entry.id !== id) continue;
     if (previous) entries.set(keyOf(entry), previous);
