@@ -163,7 +163,8 @@ test('what is stored with an effect when it is created is not gone on with', () 
 });
 
 test('a preflight may take its many requests’ time before somebody else looks', () => {
-  const { world } = at('S1.survey');
+  const setup = createSetup({ steps });
+  const world = must(setup, createWorld(setup), { do: 'start' });
   assert.equal(world.state.effect?.kind, 'survey');
   const left = Date.parse(world.state.wakeAt ?? '') - Date.parse(world.state.since);
   assert.ok(left >= 60_000, `${left} ms`);

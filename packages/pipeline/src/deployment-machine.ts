@@ -16,6 +16,7 @@ import { addSeconds, advance, begin, currentInstruction, holdBack, trip, warn } 
 import { kubectlWords, onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
 import { secondsPerUnit } from './plan.ts';
 import { isPastReturn, noReturnOf, programmeOf } from './programme.ts';
+import { isLookFresh } from './second-look.ts';
 import { slotOfObject } from './slot-of-object.ts';
 import { sameWeights } from './traffic/smi.ts';
 
@@ -38,8 +39,9 @@ export function decideDeployment(
 }
 
 /** A state to be changed. Its ground is shared with the one before. */
-function copyOf({ outline, hashes, survey, ...rest }: DeploymentState): DeploymentState {
-  return { ...copyJson(rest), outline, hashes, survey };
+function copyOf(state: DeploymentState): DeploymentState {
+  const { outline, hashes, survey, ...rest } = state;
+  return { ...state, ...copyJson(rest) };
 }
 
 /** A tenth of what structuredClone takes, which has to be ready for more than JSON. */
@@ -256,6 +258,10 @@ function carryOut(state: DeploymentState, at: string): Asked {
   openStep(state, instruction, at);
   switch (instruction.kind) {
     case 'survey':
+      if (instruction.id === 'S1.survey' && isLookFresh(state, at)) {
+        advance(state, at);
+        return 'again';
+      }
       return { effect: { kind: 'survey', key: nextKey(state) } };
     case 'write':
       return carryOutWrite(state, instruction, at);

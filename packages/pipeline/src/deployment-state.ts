@@ -279,6 +279,8 @@ export type DeploymentState = {
   /** When the current wait is next checked by asking the cluster, in case its watch is silent. */
   checkAt: string | null;
   survey: Survey | null;
+  /** When the first preflight began to read, as long as there was no second one. */
+  lookedSince?: string;
   objects: Partial<Record<Slot, Tracked>>;
   routes: RouteState[];
   /** The point of no return is passed: the first write of F2 (or, without a split, of F6) is in force. */
