@@ -18,7 +18,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'weights rise while root is not pinned',
-    file: 'deployment-machine.ts',
+    file: 'guards.ts',
     line: 'return guardConditions(state).find(holding) ?? null;',
     instead: 'return null;',
     killedBy: 'law 1',
@@ -76,7 +76,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'what one pair lacks does not hold the others',
-    file: 'deployment-machine.ts',
+    file: 'guards.ts',
     line: 'isRaiseGuard(key) && state.observed[key]?.holds === true;',
     instead: 'isRaiseGuard(key) && key.endsWith(String(partOf(slot).index)) && state.observed[key]?.holds === true;',
     killedBy: 'law 1',

@@ -1,7 +1,6 @@
 import { assertNever } from './assert-never.ts';
 import { guardConditions, isGuard } from './conditions.ts';
 import {
-  type Condition,
   type DeploymentEvent,
   type DeploymentState,
   type Effect,
@@ -11,11 +10,12 @@ import {
   type WriteEffect,
 } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
-import { type Instruction, indexOf, type Wait } from './instructions.ts';
+import { raiseHeldBy, shortDeadlines } from './guards.ts';
+import { type Instruction, indexOf, type Wait, type Write } from './instructions.ts';
 import { addSeconds, advance, begin, currentInstruction, holdBack, trip, warn } from './moves.ts';
 import { kubectlWords, onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
 import { secondsPerUnit } from './plan.ts';
-import { isPastReturn, noReturnOf, programmeOf } from './programme.ts';
+import { isPastReturn, programmeOf } from './programme.ts';
 import { isLookFresh } from './second-look.ts';
 import { slotOfObject } from './slot-of-object.ts';
 import { sameWeights } from './traffic/smi.ts';
@@ -311,9 +311,7 @@ function carryOutPause(state: DeploymentState, instruction: Instruction, at: str
   return 'again';
 }
 
-type WriteInstruction = Extract<Instruction, { kind: 'write' }>;
-
-function carryOutWrite(state: DeploymentState, instruction: WriteInstruction, at: string): Asked {
+function carryOutWrite(state: DeploymentState, instruction: Write, at: string): Asked {
   const { slot, change } = instruction;
   if (state.inTheWay !== null) {
     return { effect: { kind: 'write', key: nextKey(state), change: { op: 'delete' }, ...state.inTheWay } };
@@ -353,36 +351,6 @@ function carryOutWrite(state: DeploymentState, instruction: WriteInstruction, at
     return 'again';
   }
   return { effect: write };
-}
-
-/**
- * Why traffic may not move to the new version now: a root Service is no longer pinned to the old pods, or a new side has
- * fewer ready pods than asked for (design.md, law 1 and "No weight rises while the pin is not in force"). Pairs go in lock
- * step, so what holds one holds all.
- */
-function raiseHeldBy(state: DeploymentState, { id, slot, change }: WriteInstruction): Condition | null {
-  if (state.track === 'rollBack' || isPastReturn(state)) return null;
-  const { weights } = state.routes[partOf(slot).index] ?? {};
-  const raises = change.op === 'weights' && change.weights.canary > (weights?.canary ?? 0);
-  if (!raises && !(change.op === 'pin' && id === noReturnOf(state))) return null;
-  const holding = ({ key }: Condition) => isRaiseGuard(key) && state.observed[key]?.holds === true;
-  return guardConditions(state).find(holding) ?? null;
-}
-
-/** The guards that keep a weight from rising. */
-function isRaiseGuard(key: string): boolean {
-  return isGuard(key, 'pin') || isGuard(key, 'short');
-}
-
-/** When "fewer ready than asked for" has lasted longer than pods may take to become ready, the earliest first. */
-function shortDeadlines(state: DeploymentState): { at: string; guard: Condition }[] {
-  const { readyTimeoutSeconds } = state.outline;
-  return guardConditions(state)
-    .flatMap((guard) => {
-      const seen = isGuard(guard.key, 'short') ? state.observed[guard.key] : undefined;
-      return seen?.holds ? [{ at: addSeconds(seen.at, readyTimeoutSeconds), guard }] : [];
-    })
-    .sort((a, b) => (a.at < b.at ? -1 : 1));
 }
 
 /** A write that is in doubt, or may still arrive, is settled first: it must not land on what was put back. */
@@ -430,7 +398,7 @@ function beginRollBack(state: DeploymentState, at: string): void {
 }
 
 /** Whether a write asks for traffic on the new version by this split. */
-function shiftsBy({ slot, change }: WriteInstruction, split: Slot): boolean {
+function shiftsBy({ slot, change }: Write, split: Slot): boolean {
   return slot === split && change.op === 'weights' && change.weights.canary > 0;
 }
 

@@ -37,6 +37,7 @@ export type Instruction = {
 );
 
 export type Wait = Extract<Instruction, { kind: 'wait' }>;
+export type Write = Extract<Instruction, { kind: 'write' }>;
 
 /** The index at the end of an instruction's id: of a route, a workload or an object, by what the instruction is about. */
 export function indexOf(id: string): number {
