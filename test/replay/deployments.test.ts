@@ -40,6 +40,7 @@ function open(file: string): { setup: Setup; world: World; stored: Stored } {
     saved: Object.fromEntries(Object.entries(stored.saved).map(([slot, object]) => [slotFrom1(slot), object])),
     news: [],
     disturbed: false,
+    intruded: false,
     lateCreates: [],
   };
   const mesh = world.state.survey?.meshConfirmation ?? setup.mesh;

@@ -10,7 +10,7 @@ import { serviceNameLabel } from './drivers/surroundings.ts';
  * touches, so that only the conditions that look at them are evaluated again.
  */
 
-export type WatchedKind = 'Service' | 'EndpointSlice' | 'Pod' | 'ReplicaSet' | 'ServiceProfile';
+export type WatchedKind = 'Service' | 'EndpointSlice' | 'Pod' | 'ReplicaSet' | 'Deployment' | 'ServiceProfile';
 
 export type ClusterCache = ClusterView & {
   /** Replaces all objects of a kind (in one namespace, where given) and answers the interests touched. */
@@ -44,6 +44,14 @@ export function interestsOf(condition: Condition): string[] {
       return [pods(condition.hash)];
     case 'gone':
       return [`replicaset/${namespace}/${condition.replicaSet}`, pods(condition.hash)];
+    case 'noDeployment':
+    case 'intruder':
+      return [`deployment/${namespace}/${condition.deployment}`];
+    case 'adopted':
+      return [`deployment/${namespace}/${condition.deployment}`, `replicaset/${namespace}/${condition.replicaSet}`];
+    case 'empty':
+      return [`replicaset/${namespace}/${condition.replicaSet}`];
+    case 'noStrangers':
     case 'unseen':
       return [];
     case 'mesh':
@@ -63,6 +71,8 @@ function interestOf(kind: WatchedKind, { metadata }: KubernetesObject): string {
       return `pods/${namespace}/${metadata.labels?.[hashKey] ?? ''}`;
     case 'ReplicaSet':
       return `replicaset/${namespace}/${metadata.name}`;
+    case 'Deployment':
+      return `deployment/${namespace}/${metadata.name}`;
     case 'ServiceProfile':
       return `profile/${namespace}/${metadata.name.split('.')[0]}`;
   }
@@ -135,6 +145,7 @@ export function createClusterCache(): ClusterCache {
     endpointSlices: (namespace, service) => find('EndpointSlice', `service/${namespace}/${service}`),
     pods: (namespace, hash) => find('Pod', `pods/${namespace}/${hash}`),
     replicaSet: (namespace, name) => table('ReplicaSet').objects.get(`${namespace}/${name}`),
+    deployment: (namespace, name) => table('Deployment').objects.get(`${namespace}/${name}`),
     serviceProfile: (namespace, service) => find('ServiceProfile', `profile/${namespace}/${service}`)[0],
   };
 }

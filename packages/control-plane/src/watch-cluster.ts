@@ -7,7 +7,8 @@ import { watchResource } from './drivers/kube-watch.ts';
 
 /**
  * The watches of one cluster: each resource once for all deployments there, cluster-wide or per namespace that the
- * cluster was registered for. ServiceProfiles carry no label of ours and are watched per namespace in use.
+ * cluster was registered for. ServiceProfiles and other people's Deployments carry no label of ours and are watched per
+ * namespace in use.
  */
 export type ClusterWatches = {
   cache: ClusterCache;
@@ -15,10 +16,12 @@ export type ClusterWatches = {
   isFresh(condition: Condition): boolean;
   /** Since when (epoch ms) something has not been current, and why; null where everything is. */
   staleSince(): { at: number; reason: string } | null;
-  /** The namespaces whose ServiceProfiles are needed now; others are let go. */
-  watchProfiles(namespaces: ReadonlySet<string>): void;
+  /** The namespaces whose Deployments and ServiceProfiles are needed now; others are let go. */
+  watchNamespaces(needed: NamespacesInUse): void;
   stop(): void;
 };
+
+export type NamespacesInUse = { Deployment: ReadonlySet<string>; ServiceProfile: ReadonlySet<string> };
 
 export type ClusterWatchesOptions = {
   clients: KubeClients;
@@ -38,6 +41,11 @@ const watchedResources: ({ kind: WatchedKind } & Resource)[] = [
   { kind: 'EndpointSlice', apiVersion: 'discovery.k8s.io/v1', plural: 'endpointslices', labelSelector: deploymentKey },
   { kind: 'Pod', apiVersion: 'v1', plural: 'pods', labelSelector: hashKey },
   { kind: 'ReplicaSet', apiVersion: 'apps/v1', plural: 'replicasets', labelSelector: deploymentKey },
+];
+
+const perNamespace: ({ kind: keyof NamespacesInUse } & Resource)[] = [
+  { kind: 'Deployment', apiVersion: 'apps/v1', plural: 'deployments' },
+  { kind: 'ServiceProfile', apiVersion: 'linkerd.io/v1alpha2', plural: 'serviceprofiles' },
 ];
 
 /**
@@ -115,13 +123,13 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
     isFresh: (condition) =>
       kindsOf(condition).every((kind) => !stale.has(`${kind}/`) && !stale.has(`${kind}/${condition.namespace}`)),
     staleSince: () => [...stale.values()].sort((a, b) => a.at - b.at)[0] ?? null,
-    watchProfiles(needed) {
-      for (const name of [...running.keys()]) {
-        const [kind, namespace = ''] = name.split('/');
-        if (kind === 'ServiceProfile' && !needed.has(namespace)) end(name);
-      }
-      for (const namespace of needed) {
-        start('ServiceProfile', { apiVersion: 'linkerd.io/v1alpha2', plural: 'serviceprofiles', namespace });
+    watchNamespaces(needed) {
+      for (const { kind, ...resource } of perNamespace) {
+        for (const name of [...running.keys()]) {
+          const [running, namespace = ''] = name.split('/');
+          if (running === kind && !needed[kind].has(namespace)) end(name);
+        }
+        for (const namespace of needed[kind]) start(kind, { ...resource, namespace });
       }
     },
     stop() {
@@ -145,6 +153,15 @@ function kindsOf(condition: Condition): WatchedKind[] {
       return ['Pod'];
     case 'gone':
       return ['ReplicaSet', 'Pod'];
+    case 'noDeployment':
+    case 'intruder':
+      return ['Deployment'];
+    case 'adopted':
+      return ['Deployment', 'ReplicaSet'];
+    case 'empty':
+      return ['ReplicaSet'];
+    case 'noStrangers':
+      return ['Service', 'Pod'];
     case 'mesh':
     case 'meshDropped':
       return ['ServiceProfile'];

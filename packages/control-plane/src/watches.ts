@@ -5,11 +5,11 @@ import type { Logger } from 'pino';
 import { type Allowance, createAllowance } from './allowance.ts';
 import type { Database } from './db.ts';
 import type { ClusterKey, KubeClients } from './drivers/kube-clients.ts';
-import { isOfMesh, viewFor } from './drivers/surroundings.ts';
+import { viewFor } from './drivers/surroundings.ts';
 import { appendNews } from './news.ts';
 import { releaseWatchLease, takeWatchLease } from './ownership.ts';
 import type { WakeQueue } from './queue.ts';
-import { type ClusterWatches, watchCluster } from './watch-cluster.ts';
+import { type ClusterWatches, type NamespacesInUse, watchCluster } from './watch-cluster.ts';
 import {
   createWatchedDeployments,
   newsOf,
@@ -62,6 +62,7 @@ type Cluster = {
   deployments: WatchedDeployments;
   /** Namespaces of the deployments that wait for the mesh. */
   meshed: Map<string, string>;
+  needed: NamespacesInUse;
   dirty: Set<string>;
   flushing: boolean;
   polledAt: number;
@@ -106,6 +107,7 @@ export function createWatches(deps: WatchesDeps): Watches {
         watches: null,
         deployments: createWatchedDeployments(),
         meshed: new Map(),
+        needed: { Deployment: new Set(), ServiceProfile: new Set() },
         dirty: new Set(),
         flushing: false,
         polledAt: 0,
@@ -158,7 +160,7 @@ export function createWatches(deps: WatchesDeps): Watches {
           [...cluster.deployments.all()].map(({ id }) => id),
         ),
     });
-    cluster.watches.watchProfiles(new Set(cluster.meshed.values()));
+    need(cluster);
     touch(
       cluster,
       [...cluster.deployments.all()].map(({ id }) => id),
@@ -265,8 +267,11 @@ export function createWatches(deps: WatchesDeps): Watches {
     const isNew = cluster.deployments.note(row.id, row.version, state, since);
     if (cluster.deployments.get(row.id)) {
       cluster.idleSince = null;
-      if (state.survey?.meshConfirmation === 'linkerd-smi') cluster.meshed.set(row.id, state.outline.namespace);
-      cluster.watches?.watchProfiles(new Set(cluster.meshed.values()));
+      const { namespace } = state.outline;
+      const isMeshed = state.survey?.meshConfirmation === 'linkerd-smi';
+      if (isMeshed) cluster.meshed.set(row.id, namespace);
+      const { needed } = cluster;
+      if (!needed.Deployment.has(namespace) || (isMeshed && !needed.ServiceProfile.has(namespace))) need(cluster);
     } else cluster.meshed.delete(row.id);
     touch(cluster, [row.id]);
     return isNew;
@@ -335,8 +340,8 @@ export function createWatches(deps: WatchesDeps): Watches {
     for (const { id } of turn) cluster.deployments.toEnd(id);
     const byNamespace = Map.groupBy(turn, ({ namespace }) => namespace);
     for (const [namespace, deployments] of byNamespace) {
-      const mesh = deployments.some(({ conditions }) => conditions.some(isOfMesh));
-      const view = await viewFor(client, namespace, mesh);
+      const asked = deployments.flatMap(({ conditions }) => conditions);
+      const view = await viewFor(client, namespace, asked);
       if (view.kind !== 'read') return;
       cluster.answeredAt = Date.now();
       const found = deployments.flatMap(({ id }) => {
@@ -377,7 +382,7 @@ export function createWatches(deps: WatchesDeps): Watches {
       for (const [clusterId, cluster] of clusters) {
         for (const { id } of [...cluster.deployments.all()]) if (!open.has(id)) cluster.deployments.forget(id);
         for (const id of [...cluster.meshed.keys()]) if (!open.has(id)) cluster.meshed.delete(id);
-        cluster.watches?.watchProfiles(new Set(cluster.meshed.values()));
+        need(cluster);
         await take(cluster);
         await rewatch(cluster);
         tellUnseen(cluster);
@@ -443,6 +448,13 @@ async function stillAsked(
   );
   if (moved.size > 0) await learn([...moved]);
   return reports.filter(({ watched }) => !moved.has(watched.id));
+}
+
+/** Watches what the deployments of now need of their namespaces. */
+function need(cluster: Cluster): void {
+  const namespaces = new Set([...cluster.deployments.all()].map(({ namespace }) => namespace));
+  cluster.needed = { Deployment: namespaces, ServiceProfile: new Set(cluster.meshed.values()) };
+  cluster.watches?.watchNamespaces(cluster.needed);
 }
 
 function loseLease(cluster: Cluster): void {

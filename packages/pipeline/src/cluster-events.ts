@@ -41,7 +41,7 @@ function reasonOfDone(before: DeploymentState): string | null {
   const done = currentInstruction(before);
   if (done.kind !== 'write') return null;
   if (done.id.startsWith('S2.pin')) return 'CanaryStarted';
-  if (done.id.startsWith('F2.pin')) return 'PointOfNoReturn';
+  if (/^F2\.pin|^F6\.orphan/.test(done.id)) return 'PointOfNoReturn';
   const { op } = done.change;
   return op === 'weights' || (op === 'create' && done.slot.startsWith('split')) ? 'TrafficShifted' : null;
 }

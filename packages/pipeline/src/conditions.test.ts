@@ -41,6 +41,7 @@ function viewOf({ pins = {}, slices = {}, pods = [], replicaSet, profile }: Seen
       })),
     pods: (_, hash) => pods.filter(({ metadata }) => metadata.labels?.[hashKey] === hash),
     replicaSet: () => replicaSet,
+    deployment: () => undefined,
     serviceProfile: () => profile,
   };
 }

@@ -1,4 +1,6 @@
 import { assertNever } from './assert-never.ts';
+import { evaluateDeployment } from './deployment-conditions.ts';
+import { deploymentGuards } from './deployment-object.ts';
 import { type Condition, type DeploymentState, isFinal, type Weights } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { KubernetesObject } from './kubernetes.ts';
@@ -16,6 +18,9 @@ export type ClusterView = {
   /** The pods whose hash label has that value. */
   pods(namespace: string, hash: string): KubernetesObject[];
   replicaSet(namespace: string, name: string): KubernetesObject | undefined;
+  deployment(namespace: string, name: string): KubernetesObject | undefined;
+  /** All pods, those without a mark of ours too; absent where they are not known. */
+  everyPod?(namespace: string): KubernetesObject[];
   /** Linkerd's ServiceProfile of a Service: the one named `<service>.<namespace>.svc.<cluster domain>`. */
   serviceProfile(namespace: string, service: string): KubernetesObject | undefined;
   /** Since when and why this view is out of date, in words; null where it is not. */
@@ -37,17 +42,18 @@ export const unseenGuard = 'guard.unseen';
 /**
  * What may go wrong with a route while the versions share traffic (design.md, law 1): `pin`, its root Service is no longer
  * pinned to the old pods; `old`, the old version has traffic but no ready pod; `starved`, the same of the new one; `short`,
- * the new one has fewer ready pods than asked for.
+ * the new one has fewer ready pods than asked for. `deployment`: of a workload, see `deploymentGuards`.
  */
-export type Guard = 'pin' | 'old' | 'starved' | 'short';
+export type Guard = 'pin' | 'old' | 'starved' | 'short' | 'deployment';
 
 export function isGuard(key: string, guard: Guard): boolean {
   return key.startsWith(`guard.${guard}.`);
 }
 
 export function guardConditions(state: DeploymentState): Condition[] {
-  if (state.track === 'rollBack' || isPastReturn(state)) return [];
-  return pairsOf(state).flatMap((pair) => guardsOf(state, pair));
+  const beside = deploymentGuards(state);
+  if (state.track === 'rollBack' || isPastReturn(state)) return beside;
+  return [...pairsOf(state).flatMap((pair) => guardsOf(state, pair)), ...beside];
 }
 
 function guardsOf(state: DeploymentState, { index, route, replicas, hash, old }: Pair): Condition[] {
@@ -132,6 +138,12 @@ export function evaluate(condition: Condition, view: ClusterView): { holds: bool
       const words = `${ready} of ${condition.ready} new pods ready`;
       return { holds: ready < condition.ready, detail: withTrouble(words, view, namespace, condition.hash) };
     }
+    case 'noDeployment':
+    case 'intruder':
+    case 'noStrangers':
+    case 'empty':
+    case 'adopted':
+      return evaluateDeployment(condition, view);
     default:
       return assertNever(condition);
   }

@@ -1,6 +1,16 @@
+import { setAsideOf } from './adoption-outcomes.ts';
+import { isMoot } from './adoption-programme.ts';
 import { assertNever } from './assert-never.ts';
 import { guardConditions, isGuard } from './conditions.ts';
 import {
+  forgetStrangers,
+  heldByDeployment,
+  intruderLines,
+  strangersSeconds,
+  strangersToLookFor,
+} from './deployment-object.ts';
+import {
+  type Condition,
   type DeploymentEvent,
   type DeploymentState,
   type Effect,
@@ -119,6 +129,7 @@ export function dependencyWords({ target, status }: { target: string; status: 'F
 function observe(state: DeploymentState, key: string, seen: { at: string; holds: boolean; detail: string }): void {
   const { holds, detail } = seen;
   const known = state.observed[key];
+  if (known?.holds !== holds) forgetStrangers(state, key);
   state.observed[key] = { holds, detail, at: known?.holds === holds ? known.at : seen.at };
 }
 
@@ -164,6 +175,10 @@ function onChecked(
       trip(state, { reason: `the new version lost its pods: ${event.detail}`, outcome: 'FAILED' });
     }
     state.checkAt = addSeconds(event.at, checkSeconds);
+    return;
+  }
+  if (condition.startsWith('strangers.')) {
+    state.checkAt = addSeconds(event.at, strangersSeconds);
     return;
   }
   if (event.holds || instruction.kind !== 'wait') return;
@@ -217,6 +232,7 @@ function followed(state: DeploymentState, wait: Wait): WriteEffect | null {
 }
 
 function limitReason(instruction: Instruction, limitSeconds: number, detail: string): string {
+  if (instruction.id.startsWith('S1.orphaned.')) return `not gone within ${limitSeconds} s: ${detail}`;
   if (instruction.id.startsWith('S6.mesh.'))
     return `no mesh took the TrafficSplit within ${limitSeconds} s (${detail}); nothing was shifted`;
   return `not ready within ${limitSeconds} s: ${detail}`;
@@ -256,6 +272,14 @@ function carryOut(state: DeploymentState, at: string): Asked {
   if (short && at >= short.at) return { effect: { kind: 'check', key: nextKey(state), condition: short.guard } };
   const instruction = currentInstruction(state);
   openStep(state, instruction, at);
+  const beside = heldByDeployment(state, instruction);
+  if (beside !== null) return ask(state, beside, state.checkAt ?? addSeconds(state.since, checkSeconds), at);
+  const strangers = strangersToLookFor(state, instruction);
+  if (strangers !== null) return ask(state, strangers, state.observed[strangers.key] ? (state.checkAt ?? at) : at, at);
+  if (isMoot(state, instruction)) {
+    advance(state, at);
+    return 'again';
+  }
   switch (instruction.kind) {
     case 'survey':
       if (instruction.id === 'S1.survey' && isLookFresh(state, at)) {
@@ -275,9 +299,7 @@ function carryOut(state: DeploymentState, at: string): Asked {
         return 'again';
       }
       const seconds = Math.min(instruction.limitSeconds ?? checkSeconds, checkSeconds);
-      const due = state.checkAt ?? addSeconds(state.since, seconds);
-      if (at >= due) return { effect: { kind: 'check', key: nextKey(state), condition: instruction.condition } };
-      return { effect: null, until: due };
+      return ask(state, instruction.condition, state.checkAt ?? addSeconds(state.since, seconds), at);
     }
     case 'drain':
       return until(state, addSeconds(state.since, state.outline.drainSeconds), at);
@@ -289,6 +311,12 @@ function carryOut(state: DeploymentState, at: string): Asked {
     default:
       return assertNever(instruction);
   }
+}
+
+/** Waits for a condition, and asks the cluster about it when that is due. */
+function ask(state: DeploymentState, condition: Condition, due: string, at: string): Asked {
+  if (at < due) return { effect: null, until: due };
+  return { effect: { kind: 'check', key: nextKey(state), condition } };
 }
 
 function until(state: DeploymentState, moment: string, at: string): Asked {
@@ -326,12 +354,7 @@ function carryOutWrite(state: DeploymentState, instruction: Write, at: string): 
     return 'again';
   }
   const held = raiseHeldBy(state, instruction);
-  if (held !== null) {
-    const due = state.checkAt ?? addSeconds(state.since, checkSeconds);
-    return at < due
-      ? { effect: null, until: due }
-      : { effect: { kind: 'check', key: nextKey(state), condition: held } };
-  }
+  if (held !== null) return ask(state, held, state.checkAt ?? addSeconds(state.since, checkSeconds), at);
   const write: WriteEffect = {
     kind: 'write',
     key: nextKey(state),
@@ -374,6 +397,7 @@ function beginRollBack(state: DeploymentState, at: string): void {
   const list = programmeOf(state);
   const begun = list.slice(0, list.findIndex(({ id }) => id === state.at) + 1);
   const changed = outline.objects.flatMap((_, index) => (tracked(state, index)?.made === 'changed' ? [index] : []));
+  const deployments = setAsideOf(state, begun);
   state.undo = {
     routes: state.routes.map(({ pinned }, index) => {
       const given = outline.routes[index]?.canaryServiceGiven === true;
@@ -388,6 +412,7 @@ function beginRollBack(state: DeploymentState, at: string): void {
       };
     }),
     newReplicaSets: outline.workloads.map((_, index) => objects[`newReplicaSet.${index}`] !== undefined),
+    ...(deployments ? { deployments } : {}),
     changed: changed.reverse(),
   };
   state.track = 'rollBack';
@@ -410,6 +435,7 @@ function finish(state: DeploymentState, at: string): void {
   }
   state.status = state.rollBack?.outcome ?? 'FAILED';
   state.error = state.rollBack?.reason ?? null;
+  state.leftInCluster.push(...intruderLines(state));
   for (const [index, object] of state.outline.objects.entries()) {
     if (tracked(state, index)?.made !== 'created') continue;
     const condition = object.kind === 'Namespace' ? ' (if nothing else is in it)' : '';

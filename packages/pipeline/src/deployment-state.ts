@@ -1,5 +1,5 @@
 import type { ObjectRef } from './kubernetes.ts';
-import type { DeploymentPlan, SmiRoute, StrategyStep, Workload } from './plan.ts';
+import { type DeploymentPlan, keptLabelsOf, type SmiRoute, type StrategyStep, type Workload } from './plan.ts';
 
 /**
  * The data of one deployment's run: its state, the events that move it and the effects it asks for. Everything here is
@@ -32,7 +32,8 @@ export type Outline = Pick<
   DeploymentPlan,
   'application' | 'target' | 'account' | 'namespace' | 'steps' | 'readyTimeoutSeconds' | 'drainSeconds'
 > & {
-  workloads: Pick<Workload, 'name' | 'replicas'>[];
+  /** `keptLabels`: see `keptLabelsOf`; present where the Deployment object is kept. */
+  workloads: (Pick<Workload, 'name' | 'replicas'> & { keptLabels?: Record<string, string> })[];
   routes: SmiRoute[];
   /** The plan's `objects`, by reference, in the same order. */
   objects: ObjectRef[];
@@ -49,7 +50,11 @@ export function outlineOf(plan: DeploymentPlan): Outline {
     readyTimeoutSeconds,
     drainSeconds,
     routes,
-    workloads: plan.workloads.map(({ name, replicas }) => ({ name, replicas })),
+    workloads: plan.workloads.map((workload) => ({
+      name: workload.name,
+      replicas: workload.replicas,
+      ...(plan.keepDeploymentObject ? { keptLabels: keptLabelsOf(workload) } : {}),
+    })),
     objects: plan.objects.map(({ apiVersion, kind, metadata }) => ({
       apiVersion,
       kind,
@@ -61,10 +66,11 @@ export function outlineOf(plan: DeploymentPlan): Outline {
 
 /**
  * An object of the run by its part in it, and which one of its kind: `root`, `canary` and `split` of the i-th route,
- * ReplicaSets of the i-th workload, the plan's i-th other object.
+ * ReplicaSets and Deployment object of the i-th workload, the i-th ReplicaSet that Deployment objects leave behind
+ * (`freedReplicaSets`), the plan's i-th other object.
  */
 export type Slot = `${Part}.${number}`;
-export type Part = 'root' | 'canary' | 'split' | 'newReplicaSet' | 'oldReplicaSet' | 'object';
+export type Part = 'root' | 'canary' | 'split' | 'newReplicaSet' | 'oldReplicaSet' | 'deployment' | 'freed' | 'object';
 
 export function partOf(slot: Slot): { part: Part; index: number } {
   const [part, index] = slot.split('.') as [Part, string];
@@ -86,9 +92,11 @@ export type StepState = {
 /** What a preflight found (design: "Preflight P"). `problems` fail the target; the rest is what the run builds on. */
 export type Survey = {
   problems: Problem[];
+  /** It could not look: the problems say why, and nothing else is known. */
+  blind?: true;
   warnings: string[];
-  /** By workload. `first`: there is no earlier version with pods, so the new one goes straight to 100 %. */
-  workloads: { mode: 'first' | 'canary'; old: OldVersion | null }[];
+  /** By workload. */
+  workloads: SurveyedWorkload[];
   /** By route. `canary`: a canary Service that the file names; null where this run creates one. */
   routes: { root: Tracked | null; canary: Tracked | null }[];
   /** By route: the index of the workload whose pods its root Service selects. */
@@ -104,6 +112,29 @@ export type Survey = {
   meshConfirmation: MeshConfirmation;
 };
 
+/**
+ * `first`: there is no earlier version with pods, so the new one goes straight to 100 %. `adopt`: the same, and a Deployment
+ * object that is not ours is taken over. `canary` with a Deployment object: one that an earlier run kept.
+ */
+export type SurveyedWorkload = {
+  mode: 'first' | 'canary' | 'adopt';
+  old: OldVersion | null;
+  deployment?: FoundDeployment;
+};
+
+/** A Deployment object of a workload's name, and the ReplicaSets that it controls, without the previous version's. */
+export type FoundDeployment = {
+  uid: string;
+  resourceVersion: string;
+  /** A fingerprint of what it asks for, the number of pods aside: another one means that somebody changed it. */
+  form: string;
+  /** Who wrote it last, by the name of the field manager. */
+  manager: string;
+  /** Whether the previous version's ReplicaSet is one that it controls. */
+  ownsOld: boolean;
+  replicaSets: { name: string; uid: string; resourceVersion: string; replicas: number }[];
+};
+
 /** The ReplicaSet of the previous version, and its pods when the run began. */
 export type OldVersion = {
   name: string;
@@ -112,6 +143,8 @@ export type OldVersion = {
   resourceVersion: string;
   pods: number;
   ready: number;
+  /** Its own labels beside ours, where it has any: by these a Deployment controller would take it over. */
+  labels?: Record<string, string>;
 };
 
 export type MeshConfirmation = 'linkerd-smi' | 'stored';
@@ -128,7 +161,12 @@ export type Change =
   | { op: 'unpin' }
   | { op: 'scale'; replicas: number }
   | { op: 'restore' }
-  | { op: 'delete' };
+  /** Labels of the object itself; null takes one off. */
+  | { op: 'label'; labels: Record<string, string | null> }
+  /** Ends the pause that a Deployment object is created with. */
+  | { op: 'resume' }
+  /** `orphan`: what it owns stays. */
+  | { op: 'delete'; orphan?: true };
 
 /** One call to the cluster. `key` names it within the run; a write carries the preconditions it is committed with. */
 export type Effect =
@@ -151,6 +189,15 @@ export type ObjectFacts = {
   /** Value of the hash key in a Service's selector. */
   pin?: string | null;
   replicas?: number;
+  /** Of a ReplicaSet: its own labels, and the uid of the Deployment that controls it. */
+  labels?: Record<string, string>;
+  controller?: string | null;
+  /** Of a Deployment, as in FoundDeployment. */
+  form?: string;
+  manager?: string;
+  paused?: boolean;
+  /** It has been deleted, and is still there for a moment. */
+  deleting?: true;
 };
 
 /**
@@ -170,6 +217,16 @@ export type Condition = {
   | { kind: 'meshDropped'; root: string }
   | { kind: 'unpinned'; service: string; hash: string }
   | { kind: 'starved'; service: string; hash: string }
+  /** No Deployment object of that name; `uid`: none with that uid. */
+  | { kind: 'noDeployment'; deployment: string; uid?: string }
+  /** A Deployment object of that name which is neither the one with that uid nor made by the deployment `run`. */
+  | { kind: 'intruder'; deployment: string; uid: string | null; run: string }
+  /** No pod but those of `hash` is selected by what people wrote as the Service's selector. Told by asking only. */
+  | { kind: 'noStrangers'; service: string; hash: string }
+  /** A ReplicaSet without pods; one that is not there is not empty. */
+  | { kind: 'empty'; replicaSet: string }
+  /** The Deployment object controls the ReplicaSet, takes it for its newest and wants no other pods. */
+  | { kind: 'adopted'; deployment: string; replicaSet: string }
   | { kind: 'short'; service: string; hash: string; ready: number }
   /** The cluster can neither be watched nor asked, so that nothing is known of what happens there. */
   | { kind: 'unseen' }
@@ -196,6 +253,11 @@ export type Undo = {
   }[];
   /** By workload. */
   newReplicaSets: boolean[];
+  /**
+   * By workload: the Deployment object that an earlier run kept is gone, and labels were taken off the old ReplicaSet.
+   * Absent where there was none of either.
+   */
+  deployments?: { removed: boolean; unlabelled: boolean }[];
   /** The plan's objects that this run changed, by index. */
   changed: number[];
 };

@@ -1,3 +1,4 @@
+import { keepDeployments, setAside, takeOver } from './adoption-programme.ts';
 import { type Change, type Condition, type Ground, isSetWeight } from './deployment-state.ts';
 import {
   enoughOld,
@@ -34,7 +35,9 @@ function replace(state: Ground): Instruction[] {
     ...removeLeftovers(state),
     ...createNewReplicaSets(state),
     ...firstPodsReady(state),
+    ...takeOver(state, false),
     ...removeOldReplicaSets(state),
+    ...keepDeployments(state),
   ];
 }
 
@@ -59,6 +62,7 @@ function startInstructions(state: Ground, pairs: Pair[]): Instruction[] {
   return [
     { id: 'S1.survey', kind: 'survey' },
     ...removeLeftovers(state),
+    ...setAside(state),
     ...pinRoots(pairs, 'S2', ({ old }) => old.hash),
     ...pairs.map((pair) =>
       podsBehind(state, pair, 'S2.wait', {
@@ -154,7 +158,7 @@ function createNewReplicaSets({ outline }: Ground): Instruction[] {
 function firstPodsReady({ survey, outline, hashes }: Ground): Instruction[] {
   const { namespace, readyTimeoutSeconds } = outline;
   return outline.workloads.flatMap(({ replicas }, index): Instruction[] => {
-    if (survey?.workloads[index]?.mode !== 'first') return [];
+    if (survey?.workloads[index]?.mode === 'canary') return [];
     const id = `S5.pods.${index}`;
     const condition: Condition = {
       key: id,
@@ -222,6 +226,7 @@ function finishInstructions(state: Ground, pairs: Pair[]): Instruction[] {
         follows: [`F6.new.${pair.workload}`],
       }),
     ),
+    ...takeOver(state, true),
     ...removeOldReplicaSets(state),
     ...pairs.map(
       ({ index }): Instruction => ({
@@ -231,6 +236,7 @@ function finishInstructions(state: Ground, pairs: Pair[]): Instruction[] {
         change: { op: 'unpin' },
       }),
     ),
+    ...keepDeployments(state),
   ];
 }
 

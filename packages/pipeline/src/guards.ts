@@ -22,7 +22,7 @@ export function raiseHeldBy(state: DeploymentState, { id, slot, change }: Write)
 
 /** The guards that keep a weight from rising. */
 function isRaiseGuard(key: string): boolean {
-  return isGuard(key, 'pin') || isGuard(key, 'short');
+  return isGuard(key, 'pin') || isGuard(key, 'short') || isGuard(key, 'deployment');
 }
 
 /** When "fewer ready than asked for" has lasted longer than pods may take to become ready, the earliest first. */

@@ -16,6 +16,8 @@ export type ObjectMeta = {
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
   deletionTimestamp?: string;
+  /** Kept of Deployments only. */
+  managedFields?: { manager?: string; time?: string; subresource?: string }[];
   ownerReferences?: { apiVersion: string; kind: string; name: string; uid: string; controller?: boolean }[];
   [field: string]: unknown;
 };

@@ -1,8 +1,10 @@
 import { guardConditions, isGuard, unseenGuard } from './conditions.ts';
+import { strangersSeen } from './deployment-object.ts';
 import { type Condition, type DeploymentEvent, type DeploymentState, partOf } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { Wait } from './instructions.ts';
 import { addSeconds, currentInstruction } from './moves.ts';
+import { deploymentWaitWords, deploymentWords, takenOverWords } from './narrate-deployments.ts';
 import { secondsPerUnit } from './plan.ts';
 import { objectWords } from './render.ts';
 
@@ -16,6 +18,8 @@ export function narrate(before: DeploymentState, event: DeploymentEvent, after: 
     case 'started':
       return `Deployment of ${after.outline.workloads.map(({ name }) => name).join(', ')} to ${after.outline.account}/${after.outline.namespace} started`;
     case 'surveyed':
+      if (before.at === 'F6.survey') return after.retry === null ? null : `Attention: ${after.retry.message}`;
+      if (takenOverWords(after) !== null) return takenOverWords(after);
       return after.survey?.workloads.every(({ mode }) => mode === 'first')
         ? 'Preflight passed: no earlier version runs, so the new one goes straight to 100 %'
         : 'Preflight passed';
@@ -77,6 +81,8 @@ function doneWords(before: DeploymentState, event: DeploymentEvent, after: Deplo
   const [phase, what] = done.id.split('.');
   if (done.kind === 'wait' && done.follows?.includes(after.at)) return `Attention: ${after.warnings.at(-1)}`;
   if (done.kind === 'wait' && done.condition.kind === 'mesh') return meshTook(done.condition);
+  const ofDeployment = deploymentWords(before, done);
+  if (ofDeployment !== undefined) return ofDeployment;
   if (done.kind === 'write' && done.lookFirst) {
     return event.type === 'written'
       ? `${objectWords(before, done.slot)} had been changed by somebody; it is put back`
@@ -164,19 +170,26 @@ export function waitingFor(state: DeploymentState): string | null {
   const words = instructionWords(state);
   const attention = attentionOf(state);
   if (attention.length === 0) return words;
-  const held = currentInstruction(state).kind === 'write' && state.effect === null;
-  if (held) return `${attention.join('; ')}; no weight rises until that is over`;
+  const { kind, id } = currentInstruction(state);
+  const held = ['write', 'survey', 'end'].includes(kind) && state.effect === null;
+  if (held) return `${attention.join('; ')}; ${heldWords(id)}`;
   return [words, `attention: ${attention.join('; ')}`].filter(Boolean).join('; ');
+}
+
+function heldWords(id: string): string {
+  if (/^(F7|F8)\.|^end$/.test(id)) return 'the deployment ends once that is over';
+  return id.startsWith('S1.') ? 'nothing is begun until that is over' : 'no weight rises until that is over';
 }
 
 /** What the guards see that people should know. */
 function attentionOf(state: DeploymentState): string[] {
-  return [...guardConditions(state), { key: unseenGuard }].flatMap(({ key }) => {
+  const guards = [...guardConditions(state), { key: unseenGuard }].flatMap(({ key }) => {
     const seen = state.observed[key];
     if (!seen?.holds) return [];
     const { readyTimeoutSeconds } = state.outline;
     return isGuard(key, 'short') ? [seen.detail + deadlineWords(seen.at, readyTimeoutSeconds)] : [seen.detail];
   });
+  return [...guards, ...strangersSeen(state)];
 }
 
 /** Why the run does not go on as it should: a cluster that does not do as asked, or what the guards see; null while all is well. */
@@ -240,6 +253,6 @@ function eventWords(state: DeploymentState, instruction: Wait): string {
     case 'meshDropped':
       return `the mesh to drop the split of Service ${condition.root}${detail}`;
     default:
-      return condition.kind;
+      return `${deploymentWaitWords(condition) ?? condition.kind}${detail}`;
   }
 }

@@ -1,3 +1,11 @@
+import {
+  freedLines,
+  madeAgain,
+  onDeploymentFound,
+  onTakenOverSeen,
+  trackDeployments,
+  withSetAside,
+} from './adoption-outcomes.ts';
 import { assertNever } from './assert-never.ts';
 import {
   type Change,
@@ -14,6 +22,7 @@ import {
   type WriteEffect,
 } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
+import { indexOf } from './instructions.ts';
 import type { ObjectRef } from './kubernetes.ts';
 import { hashKey } from './marks.ts';
 import { advance, begin, currentInstruction, holdBack, trip, warn } from './moves.ts';
@@ -29,6 +38,7 @@ import { sameWeights, splitSpec } from './traffic/smi.ts';
 export function onSurveyed(state: DeploymentState, survey: Survey, at: string): void {
   const again = state.survey;
   state.retry = null;
+  if (state.at === 'F6.survey') return onTakenOverSeen(state, survey, at);
   for (const warning of survey.warnings) warn(state, warning);
   const problems = survey.problems.map(({ object, message }) => `${object}: ${message}`);
   if (problems.length === 0 && again !== null && !isSameGround(again, survey)) {
@@ -38,7 +48,7 @@ export function onSurveyed(state: DeploymentState, survey: Survey, at: string): 
     trip(state, { reason: problems.join('; '), outcome: 'FAILED' });
     return;
   }
-  state.survey = survey;
+  state.survey = withSetAside(again, survey);
   if (again === null) state.lookedSince = state.since;
   else delete state.lookedSince;
   for (const { index, uid, resourceVersion } of survey.existing) {
@@ -52,6 +62,7 @@ export function onSurveyed(state: DeploymentState, survey: Survey, at: string): 
   for (const [index, { old }] of survey.workloads.entries()) {
     if (old) track(state, `oldReplicaSet.${index}`, old);
   }
+  trackDeployments(state);
   advance(state, at);
 }
 
@@ -87,7 +98,8 @@ export function onLost(state: DeploymentState, effect: Effect, message: string, 
 function doubtSent(state: DeploymentState, effect: WriteEffect): void {
   state.doubt = effect;
   const { change, slot } = effect;
-  const stays = change.op === 'pin' || change.op === 'apply' || partOf(slot).part === 'oldReplicaSet';
+  const isOfOld = ['oldReplicaSet', 'deployment'].includes(partOf(slot).part);
+  const stays = change.op === 'pin' || change.op === 'apply' || isOfOld;
   if (state.track === 'forward' && stays) state.unsettled = effect.resourceVersion ?? null;
 }
 
@@ -115,9 +127,11 @@ export function onFound(state: DeploymentState, object: ObjectFacts | null, left
   if (object?.resourceVersion !== state.unsettled) state.unsettled = null;
   if (object === null) {
     if (change.op === 'delete') return deleted(state, slot, at);
+    if (madeAgain(state, doubt, at)) return;
     if (change.op !== 'create') missing(state, slot, at);
     return;
   }
+  if (onDeploymentFound(state, doubt, object, at)) return;
   if (change.op === 'create') return foundInsteadOfCreating(state, doubt, object, leftover, at);
   if (change.op === 'delete') {
     if (object.uid !== doubt.uid) return deleted(state, slot, at);
@@ -195,6 +209,11 @@ export function onRefused(
     return holdBack(state, said, at, event.retryAfterSeconds);
   }
   if (change.op === 'restore') return leave(state, slot, said, at);
+  // Without the ReplicaSet there is nothing for the Deployment to stand over.
+  if (status === 404 && partOf(slot).part === 'deployment') {
+    if (state.track === 'rollBack') return leave(state, slot, 'the previous version is gone', at);
+    return missing(state, `newReplicaSet.${partOf(slot).index}`, at);
+  }
   // A credential that lost its permission is a person's to mend: turning back would need the permission as well.
   const pinned = state.routes.some((route) => route.pinned.root);
   const isRight = status === 401 || (status === 403 && event.reason !== deniedByAdmission);
@@ -208,6 +227,7 @@ export function onRefused(
 function refuse(state: DeploymentState, reason: string, at: string): void {
   state.unsettled = null;
   if (state.track === 'forward' && !isPastReturn(state)) trip(state, { reason, outcome: 'FAILED' });
+  else if (state.at.startsWith('R7.create.')) leave(state, `deployment.${indexOf(state.at)}`, reason, at);
   else holdBack(state, reason, at);
 }
 
@@ -251,7 +271,8 @@ function foundInsteadOfCreating(
   leftover: boolean,
   at: string,
 ): void {
-  if (object.appliedBy === state.id) return onWritten(state, doubt, object, at);
+  const isMade = object.appliedBy === state.id || object.deployment === state.id;
+  if (isMade) return onWritten(state, doubt, object, at);
   if (!leftover)
     return refuse(
       state,
@@ -294,6 +315,7 @@ function missing(state: DeploymentState, slot: Slot, at: string): void {
   if (part === 'newReplicaSet' && state.track === 'forward') {
     return abandon(state, `the new version is gone (${words})`, at);
   }
+  if (part === 'deployment') warn(state, `${words} was deleted by somebody, so that none is kept`);
   if (part === 'root' && state.track === 'forward') return holdBack(state, `${words} was deleted`, at);
   if (part === 'root' || state.at.startsWith('R6.')) return leave(state, slot, 'it was deleted meanwhile', at);
   gone(state, slot, at);
@@ -329,6 +351,7 @@ function abandon(state: DeploymentState, reason: string, at: string): void {
     if (!objects[`newReplicaSet.${index}`]) continue;
     left('the new ReplicaSet stays', `get replicaset ${newReplicaSetName(state, index)}`);
   }
+  state.leftInCluster.push(...freedLines(state));
   Object.assign(state, {
     status: 'FAILED',
     error: reason,
@@ -379,7 +402,7 @@ function refresh(state: DeploymentState, slot: Slot, object: ObjectFacts, at: st
 
 /** ReplicaSets, and what this run created: another object of that name is somebody else's. */
 function isOurs(state: DeploymentState, slot: Slot): boolean {
-  return partOf(slot).part === 'oldReplicaSet' || state.objects[slot]?.made === 'created';
+  return ['oldReplicaSet', 'freed'].includes(partOf(slot).part) || state.objects[slot]?.made === 'created';
 }
 
 /** Objects that only one deployment at a time may drive. */
@@ -391,7 +414,7 @@ function isShared(slot: Slot): boolean {
 function isInForce(state: DeploymentState, { slot, change }: WriteEffect, object: ObjectFacts): boolean {
   switch (change.op) {
     case 'create':
-      return object.appliedBy === state.id && isInert(state, slot, object);
+      return (object.appliedBy === state.id || object.deployment === state.id) && isInert(state, slot, object);
     case 'apply':
       return object.appliedBy === state.id;
     case 'weights':
@@ -402,6 +425,10 @@ function isInForce(state: DeploymentState, { slot, change }: WriteEffect, object
       return object.pin === null && object.deployment !== state.id;
     case 'scale':
       return object.replicas === change.replicas;
+    case 'label':
+      return Object.entries(change.labels).every(([key, value]) => (object.labels?.[key] ?? null) === value);
+    case 'resume':
+      return object.deployment !== state.id;
     case 'restore':
       return object.appliedBy !== state.id;
     case 'delete':
@@ -415,6 +442,7 @@ function isInForce(state: DeploymentState, { slot, change }: WriteEffect, object
 function isInert(state: DeploymentState, slot: Slot, object: ObjectFacts): boolean {
   const { part, index } = partOf(slot);
   if (part === 'newReplicaSet') return object.replicas === 0;
+  if (part === 'deployment') return object.paused === true;
   if (part === 'split') return sameWeights({ stable: 100, canary: 0 }, object.weights);
   if (part !== 'canary' || entryAt(state.outline.routes, index).canaryServiceGiven) return true;
   return object.pin === pairsOf(state).find((pair) => pair.index === index)?.hash;

@@ -1,4 +1,5 @@
 import type { KubernetesObject } from './kubernetes.ts';
+import { keysOf, type LabelSelector } from './label-selector.ts';
 
 /**
  * What one deployment (one target of a pipeline) is told to do. Resolved once from the deployment file when the pipeline
@@ -23,6 +24,8 @@ export type DeploymentPlan = {
   readyTimeoutSeconds: number;
   /** How long connections may drain after traffic left a backend. */
   drainSeconds: number;
+  /** In the end a Deployment object stands over each new ReplicaSet, as the manifest has it. */
+  keepDeploymentObject?: true;
 };
 
 export type Workload = {
@@ -32,6 +35,20 @@ export type Workload = {
   /** The Deployment as in the manifest, namespace applied. */
   manifest: KubernetesObject;
 };
+
+/**
+ * The labels by which a Deployment of the manifest's selector takes a ReplicaSet for its own: those of its pods that the
+ * selector speaks of.
+ */
+export function keptLabelsOf({ manifest }: Workload): Record<string, string> {
+  const { selector, template } = manifest.spec as {
+    selector?: LabelSelector;
+    template?: { metadata?: { labels?: Record<string, string> } };
+  };
+  const keys = keysOf(selector);
+  const labels = Object.entries(template?.metadata?.labels ?? {});
+  return Object.fromEntries(labels.filter(([key]) => keys.includes(key)));
+}
 
 /** One `trafficManagement[].smi[]` entry with its defaults filled in (spec/deployment-file.md §10). */
 export type SmiRoute = {

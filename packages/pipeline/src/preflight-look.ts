@@ -1,9 +1,10 @@
 import { isLive } from './conditions.ts';
-import { type MeshConfirmation, newReplicaSetName, type Outline } from './deployment-state.ts';
+import { type FoundDeployment, type MeshConfirmation, newReplicaSetName, type Outline } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { KubernetesObject } from './kubernetes.ts';
 import { annotationKeys, deploymentKey, hashKey } from './marks.ts';
 import type { DeploymentPlan, Workload } from './plan.ts';
+import { versionsWithDeployment } from './preflight-deployments.ts';
 
 /**
  * What a preflight reads from the cluster, all of one namespace: the root Services and everything that could make a
@@ -12,12 +13,13 @@ import type { DeploymentPlan, Workload } from './plan.ts';
 export type Surroundings = {
   services: KubernetesObject[];
   pods: KubernetesObject[];
+  /** Those that runs of ours made; all of them where a Deployment of a workload's name is there. */
   replicaSets: KubernetesObject[];
   splits: KubernetesObject[];
   /** Linkerd's ServiceProfiles. */
   serviceProfiles: KubernetesObject[];
-  /** Deployments with the workloads' names, in the plan's order. */
-  deployments: (KubernetesObject | undefined)[];
+  /** Those with the names of the workloads whole, others perhaps without their templates. */
+  deployments: KubernetesObject[];
   /** HorizontalPodAutoscalers and KEDA ScaledObjects. */
   autoscalers: KubernetesObject[];
   /** The plan's other objects as they are now, in the plan's order. */
@@ -47,23 +49,21 @@ export type Versions = {
   workload: Workload;
   /** Labels of the new pods. */
   labels: Record<string, string>;
-  mode: 'first' | 'canary';
+  mode: 'first' | 'canary' | 'adopt';
   old: KubernetesObject | undefined;
   oldHash: string | null;
+  /** Those that serve now, of whichever version they are. */
   oldPods: KubernetesObject[];
+  deployment?: FoundDeployment;
 };
 
 export function versionsOf(look: Look, index: number): Versions {
   const { plan, seen, say, warn } = look;
   const workload = entryAt(plan.workloads, index);
   const { name, replicas } = workload;
-  if (seen.deployments[index]) {
-    say(
-      `Deployment ${plan.namespace}/${name}`,
-      'not supported yet: a Deployment object of that name runs in the cluster; taking it over comes later',
-    );
-  }
   const previous = previousReplicaSets(look, index);
+  const deployment = seen.deployments.find(({ metadata }) => metadata.name === name);
+  if (deployment) return versionsWithDeployment(look, { workload, labels: podLabels(workload), previous, deployment });
   if (previous.length > 1) {
     const names = previous.map(({ metadata }) => metadata.name).join(', ');
     say(`ReplicaSet ${plan.namespace}/${name}`, `several earlier versions have pods: ${names}; scale all but one to 0`);
@@ -100,7 +100,7 @@ function previousReplicaSets({ plan, run, seen }: Look, index: number): Kubernet
   return wanted.length > 0 ? wanted : ours.slice(-1);
 }
 
-function checkAutoscalers({ seen, say }: Look, workload: Workload, old: KubernetesObject | undefined): void {
+export function checkAutoscalers({ seen, say }: Look, workload: Workload, old: KubernetesObject | undefined): void {
   for (const scaler of seen.autoscalers) {
     const target = (scaler.spec as { scaleTargetRef?: { name?: string } } | undefined)?.scaleTargetRef?.name;
     if (target !== workload.name && (old === undefined || target !== old.metadata.name)) continue;
@@ -111,7 +111,7 @@ function checkAutoscalers({ seen, say }: Look, workload: Workload, old: Kubernet
   }
 }
 
-function podLabels({ manifest }: Workload): Record<string, string> {
+export function podLabels({ manifest }: Workload): Record<string, string> {
   const spec = manifest.spec as { template?: { metadata?: { labels?: Record<string, string> } } };
   return spec.template?.metadata?.labels ?? {};
 }

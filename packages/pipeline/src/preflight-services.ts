@@ -71,9 +71,9 @@ export function checkRoot(look: Look, { rootServiceName }: SmiRoute, versions: V
     ({ metadata, ...pod }) =>
       isLive({ metadata, ...pod }) &&
       isSelected(selector, metadata.labels) &&
-      metadata.labels?.[hashKey] !== only.oldHash,
+      !only.oldPods.some((known) => known.metadata.name === metadata.name),
   );
-  if (foreign.length > 0 && !seen.deployments[index]) {
+  if (foreign.length > 0) {
     const names = foreign.slice(0, 3).map((pod) => pod.metadata.name);
     wrong(
       `selects pods that are not of the previous version: ${names.join(', ')}${foreign.length > 3 ? ', …' : ''}; remove them or narrow its selector`,

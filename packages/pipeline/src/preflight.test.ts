@@ -269,14 +269,6 @@ const rows: Row[] = [
     message: /not supported yet/,
   },
   {
-    name: 'a Deployment object of that name runs',
-    change: (seen) => {
-      seen.deployments = [{ apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'web', namespace } }];
-    },
-    object: 'Deployment shop-qa/web',
-    message: /not supported yet: a Deployment object of that name runs in the cluster/,
-  },
-  {
     name: 'the cluster serves no TrafficSplits',
     change: (seen) => {
       seen.splitApiVersion = undefined;

@@ -1,7 +1,9 @@
 import { isReady } from './conditions.ts';
+import { labelsBeside } from './deployment-object.ts';
 import { type Problem, partOf, type Survey, type Tracked } from './deployment-state.ts';
 import type { KubernetesObject } from './kubernetes.ts';
 import type { DeploymentPlan } from './plan.ts';
+import { checkDeployments } from './preflight-deployments.ts';
 import { type Look, type Surroundings, type Versions, versionsOf } from './preflight-look.ts';
 import { checkGivenCanary, checkRoot, checkServiceChanges, serviceNamed, warnOfOthers } from './preflight-services.ts';
 import { checkOtherSplits, checkServiceProfile, inTheWay } from './preflight-traffic.ts';
@@ -32,12 +34,14 @@ export function survey(plan: DeploymentPlan, run: Look['run'], seen: Surrounding
   }
   for (const version of versions) warnOfOthers(look, version);
   warnOfSharedConfiguration(look, versions);
+  checkDeployments(look);
 
   return {
     problems,
     warnings,
-    workloads: versions.map(({ mode, old, oldHash, oldPods: pods }) => ({
+    workloads: versions.map(({ mode, old, oldHash, oldPods: pods, deployment }) => ({
       mode,
+      ...(deployment ? { deployment } : {}),
       old: old
         ? {
             name: old.metadata.name,
@@ -46,6 +50,7 @@ export function survey(plan: DeploymentPlan, run: Look['run'], seen: Surrounding
             resourceVersion: old.metadata.resourceVersion ?? '',
             pods: pods.length,
             ready: pods.filter(isReady).length,
+            ...labelsOf(old),
           }
         : null,
     })),
@@ -70,9 +75,15 @@ function isBackend({ slot }: Survey['leftovers'][number]): boolean {
   return partOf(slot).part === 'canary';
 }
 
+function labelsOf(old: KubernetesObject): { labels?: Record<string, string> } {
+  const labels = labelsBeside(old);
+  return labels ? { labels } : {};
+}
+
 /** What a preflight finds that may not look: the target fails, and is told every right that is missing. */
 export function blindSurvey(plan: DeploymentPlan, refused: readonly string[]): Survey {
   return {
+    blind: true,
     problems: [
       {
         object: `cluster of account ${plan.account}`,

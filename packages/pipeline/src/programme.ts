@@ -19,7 +19,8 @@ import { rollBackProgramme } from './roll-back-programme.ts';
  *                                             R3  canary Services away or restored
  *                                             R4  new ReplicaSets away
  *                                             R5  root Services as the user wrote them
- *                                             R6  the other objects as they were
+ *   F8  a Deployment object where one is kept R6  the other objects as they were
+ *                                             R7  a Deployment object that was kept before
  *
  * Each of these is done for all pairs of the target before the next begins. A crash between any two instructions leaves
  * traffic where it was. The lists are derived from the state alone, so that the state needs to say only which instruction
@@ -39,7 +40,7 @@ function wayForward({ outline, hashes, survey }: Ground): WayForward {
   const known = survey === null ? undefined : waysForward.get(survey);
   if (known?.outline === outline && known.hashes === hashes) return known;
   const list = survey === null ? undecided : forwardProgramme({ outline, hashes, survey });
-  const noReturn = list.find(({ id }) => /^(F2\.pin|F6\.scale)\./.test(id))?.id;
+  const noReturn = list.find(({ id }) => /^(F2\.pin|F6\.(orphan|scale)|F8\.create)\./.test(id))?.id;
   const way = { outline, hashes, list, noReturn };
   if (survey !== null) waysForward.set(survey, way);
   return way;
@@ -49,7 +50,8 @@ const undecided: Instruction[] = [{ id: 'P.survey', kind: 'survey' }];
 
 /**
  * From the commit of the first F2's intent on there is no roll back (design.md, law 4), unless that write certainly did
- * not and will not happen. Where no traffic is split, the old version's end is that point.
+ * not and will not happen. Where no traffic is split, the old version's end is that point, and that of a Deployment which
+ * is taken over; on a first version, that a Deployment object comes to own it.
  */
 export function isPastReturn(state: DeploymentState): boolean {
   if (state.track === 'rollBack') return false;

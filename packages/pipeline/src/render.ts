@@ -1,4 +1,5 @@
 import { assertNever } from './assert-never.ts';
+import { formOfDeployment, freedReplicaSets, labelsBeside, managerOf } from './deployment-object.ts';
 import {
   type DeploymentState,
   newReplicaSetName,
@@ -11,13 +12,15 @@ import { entryAt } from './entry-at.ts';
 import type { KubernetesObject, ObjectRef } from './kubernetes.ts';
 import { annotationKeys, deploymentKey, fenceKey, hashKey, instanceKey } from './marks.ts';
 import type { DeploymentPlan, SmiRoute } from './plan.ts';
+import { renderDeployment } from './render-deployment.ts';
 import { slotOfObject } from './slot-of-object.ts';
 import { splitSpec, splitWeights } from './traffic/smi.ts';
 
 /** A write as it goes to the cluster. Bodies of `patch` are JSON merge patches (RFC 7386). */
 export type ClusterWrite =
   | { verb: 'create' | 'put' | 'apply' | 'patch'; ref: ObjectRef; body: Record<string, unknown> }
-  | { verb: 'delete'; ref: ObjectRef; uid: string; resourceVersion: string };
+  /** `orphan`: what it owns is set free. */
+  | { verb: 'delete'; ref: ObjectRef; uid: string; resourceVersion: string; orphan?: true };
 
 /** `version`: of the row that committed the effect; with the deployment's id it is the fence. */
 export type Mark = { instance: string; version: number };
@@ -43,6 +46,15 @@ export function refOf(state: DeploymentState, slot: Slot): ObjectRef {
       return { apiVersion: 'apps/v1', kind: 'ReplicaSet', namespace, name: newReplicaSetName(state, index) };
     case 'oldReplicaSet':
       return { apiVersion: 'apps/v1', kind: 'ReplicaSet', namespace, name: survey?.workloads[index]?.old?.name ?? '' };
+    case 'deployment':
+      return { apiVersion: 'apps/v1', kind: 'Deployment', namespace, name: entryAt(outline.workloads, index).name };
+    case 'freed':
+      return {
+        apiVersion: 'apps/v1',
+        kind: 'ReplicaSet',
+        namespace,
+        name: freedReplicaSets(survey)[index]?.name ?? '',
+      };
     case 'object':
       return entryAt(outline.objects, index);
     default:
@@ -59,7 +71,8 @@ export function objectWords(state: DeploymentState, slot: Slot): string {
 /**
  * The request of a write. Creates are inert (ReplicaSets at 0 replicas, splits at 100/0); everything that has effect is
  * a PATCH that carries the resourceVersion of its intent (design.md, law 5).
- * `root`: the root Service as stored, needed to create the canary Service from. `previous`: the saved form, for `restore`.
+ * `root`: the root Service as stored, needed to create the canary Service from. `replicaSet`: the one that a Deployment object
+ * is to stand over. `previous`: the saved form, for `restore` and for a Deployment object that is made again.
  */
 export function renderWrite(input: {
   plan: DeploymentPlan;
@@ -67,6 +80,7 @@ export function renderWrite(input: {
   effect: WriteEffect;
   mark: Mark;
   root?: KubernetesObject | undefined;
+  replicaSet?: KubernetesObject | undefined;
   previous?: KubernetesObject | undefined;
 }): ClusterWrite {
   const { plan, state, effect, mark } = input;
@@ -115,8 +129,22 @@ export function renderWrite(input: {
       return {
         verb: 'patch',
         ref,
-        body: { metadata: guarded({ annotations: fence }), spec: { replicas: change.replicas } },
+        body: {
+          metadata: guarded({
+            annotations: fence,
+            // By its label it is watched until it is empty.
+            ...(partOf(slot).part === 'freed' ? { labels: { [deploymentKey]: state.id } } : {}),
+          }),
+          spec: { replicas: change.replicas },
+        },
       };
+    case 'label':
+      return { verb: 'patch', ref, body: { metadata: guarded({ labels: change.labels }) } };
+    case 'resume': {
+      const { paused } = originOf(input).spec as { paused?: boolean };
+      const spec = { paused: paused === true ? true : null };
+      return { verb: 'patch', ref, body: { metadata: guarded({ labels: { [deploymentKey]: null } }), spec } };
+    }
     case 'restore': {
       if (!input.previous) throw new Error(`deployment ${state.id}: no saved form of ${slot}`);
       const { uid, name, namespace, labels, annotations, ownerReferences, finalizers } = input.previous.metadata;
@@ -125,10 +153,23 @@ export function renderWrite(input: {
       return { verb: 'put', ref, body: { ...input.previous, metadata } };
     }
     case 'delete':
-      return { verb: 'delete', ref, uid: effect.uid ?? '', resourceVersion: effect.resourceVersion ?? '' };
+      return {
+        verb: 'delete',
+        ref,
+        uid: effect.uid ?? '',
+        resourceVersion: effect.resourceVersion ?? '',
+        ...(change.orphan ? { orphan: true } : {}),
+      };
     default:
       return assertNever(change);
   }
+}
+
+/** What a Deployment object is made from: the manifest, or in a roll back the one that was there before. */
+function originOf({ plan, state, effect, previous }: Parameters<typeof renderWrite>[0]): KubernetesObject {
+  if (state.track === 'forward') return entryAt(plan.workloads, partOf(effect.slot).index).manifest;
+  if (!previous) throw new Error(`deployment ${state.id}: no saved form of ${effect.slot}`);
+  return previous;
 }
 
 function renderCreate(input: Parameters<typeof renderWrite>[0], ref: ObjectRef): Record<string, unknown> {
@@ -136,6 +177,11 @@ function renderCreate(input: Parameters<typeof renderWrite>[0], ref: ObjectRef):
   const { slot } = input.effect;
   const { part, index } = partOf(slot);
   const annotations = notesOf(plan, state, slot);
+  if (part === 'deployment') {
+    if (!input.replicaSet) throw new Error(`deployment ${state.id}: no ReplicaSet for ${slot}`);
+    const own = state.track === 'forward' ? annotations : {};
+    return renderDeployment(originOf(input), input.replicaSet, { run: state.id, annotations: own });
+  }
   const metadata = {
     name: ref.name,
     namespace: ref.namespace,
@@ -269,7 +315,9 @@ function marked(object: KubernetesObject, annotations: Record<string, string>): 
 function workloadOf({ survey }: DeploymentState, slot: Slot): number {
   const { part, index } = partOf(slot);
   if (part === 'object') return 0;
-  return part === 'newReplicaSet' || part === 'oldReplicaSet' ? index : (survey?.pairs[index] ?? 0);
+  if (part === 'freed') return freedReplicaSets(survey)[index]?.workload ?? 0;
+  const isOfWorkload = ['newReplicaSet', 'oldReplicaSet', 'deployment'].includes(part);
+  return isOfWorkload ? index : (survey?.pairs[index] ?? 0);
 }
 
 function notesOf(plan: DeploymentPlan, state: DeploymentState, slot: Slot): Record<string, string> {
@@ -294,8 +342,21 @@ export function factsOf(object: KubernetesObject, routes: readonly SmiRoute[]): 
     appliedBy: annotations?.[annotationKeys.deploymentId] ?? null,
     ...(object.kind === 'TrafficSplit' ? { weights: route ? splitWeights(object, route) : null } : {}),
     ...(object.kind === 'Service' ? { pin: typeof pin === 'string' ? pin : null } : {}),
-    ...(object.kind === 'ReplicaSet' ? { replicas: spec?.replicas ?? 1 } : {}),
+    ...(object.kind === 'ReplicaSet' ? { replicas: spec?.replicas ?? 1, ...ownershipOf(object) } : {}),
+    ...(object.kind === 'Deployment' ? deploymentFacts(object) : {}),
+    ...(object.metadata.deletionTimestamp === undefined ? {} : { deleting: true }),
   };
+}
+
+function deploymentFacts(deployment: KubernetesObject): Pick<ObjectFacts, 'form' | 'manager' | 'paused'> {
+  const { paused = false } = (deployment.spec as { paused?: boolean } | undefined) ?? {};
+  return { form: formOfDeployment(deployment), manager: managerOf(deployment), paused };
+}
+
+function ownershipOf(replicaSet: KubernetesObject): Pick<ObjectFacts, 'labels' | 'controller'> {
+  const labels = labelsBeside(replicaSet);
+  const owner = replicaSet.metadata.ownerReferences?.find(({ controller }) => controller);
+  return { ...(labels ? { labels } : {}), ...(owner ? { controller: owner.uid } : {}) };
 }
 
 /** The version in an object's fence, where this deployment wrote it; null for anybody else's object. */

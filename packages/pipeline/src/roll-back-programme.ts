@@ -1,3 +1,4 @@
+import { restoreDeployments } from './adoption-programme.ts';
 import type { DeploymentState } from './deployment-state.ts';
 import { enoughOld, type Instruction, meshTakes, removeReplicaSets, removeSplits, setWeights } from './instructions.ts';
 import { byWorkload, type Pair, pairsOf } from './pairs.ts';
@@ -39,6 +40,7 @@ export function rollBackProgramme(state: DeploymentState): Instruction[] {
         change: { op: 'restore' },
       }),
     ),
+    ...restoreDeployments(state),
     { id: 'end', kind: 'end' },
   ];
 }

@@ -7,6 +7,7 @@ import { addSeconds } from './moves.ts';
  *
  * - no step came before it, each call since P was carried out at the first try, and P began to read less than two seconds
  *   ago. A look of S1's own may be older than that by the time that S2 is sent: each of its requests may take ten;
+ * - no Deployment object is set aside before S2, which would be a change of its own;
  * - what S2 changes is guarded by what P saw of it: a root Service that somebody else changed since, however shortly, refuses
  *   the pin, and then S1 is carried out. That is possible while nothing else is pinned, so that it takes a single pair and a
  *   canary Service that is made by the run.
@@ -20,7 +21,8 @@ export function isLookFresh(state: DeploymentState, at: string): boolean {
   const isFirstTry = calls === 1 + outline.objects.length;
   const isAtOnce = steps.every(({ completedAt }) => completedAt === undefined);
   const isGuarded = survey?.pairs.length === 1 && outline.routes.every((route) => !route.canaryServiceGiven);
-  return isFirstTry && isAtOnce && isGuarded;
+  const isBare = survey?.workloads.every(({ deployment, old }) => !deployment && !old?.labels) === true;
+  return isFirstTry && isAtOnce && isGuarded && isBare;
 }
 
 /** Whether an S1 that was passed over must be carried out after all: somebody else changed the Service that S2 is to pin. */

@@ -24,7 +24,7 @@ import type { Answered, Outcome, Unreachable } from './kube-exchange.ts';
 import { readableSurvey } from './readable-survey.ts';
 import { redactSecrets } from './redact.ts';
 import { outsideRegistration, refusalWords } from './refusal-words.ts';
-import { isOfMesh, readSurroundings, viewFor } from './surroundings.ts';
+import { readSurroundings, viewFor } from './surroundings.ts';
 import { isGone, notServed, understand } from './understand.ts';
 import { withinTime } from './within-time.ts';
 
@@ -124,6 +124,10 @@ function originalsOf(plan: DeploymentPlan, state: DeploymentState, seen: Surroun
       if (route.canaryServiceGiven && name === route.canaryServiceName) originals.set(`canary.${index}`, service);
     }
   }
+  for (const [index, { name }] of plan.workloads.entries()) {
+    const deployment = seen.deployments.find(({ metadata }) => metadata.name === name);
+    if (deployment) originals.set(`deployment.${index}`, deployment);
+  }
   for (const [index, object] of seen.existing.entries()) {
     if (object) originals.set(slotOfObject(state.outline, index), object);
   }
@@ -149,7 +153,7 @@ async function performRead(performance: Performance, effect: Extract<Effect, { k
 
 async function performCheck(performance: Performance, effect: Extract<Effect, { kind: 'check' }>): Promise<Performed> {
   const { namespace } = effect.condition;
-  const view = await withinTime(checkMs, viewFor(performance.client, namespace, isOfMesh(effect.condition)));
+  const view = await withinTime(checkMs, viewFor(performance.client, namespace, [effect.condition]));
   if (view.kind !== 'read') return failed(performance, effect.key, view);
   const { holds, detail: seen } = evaluate(effect.condition, view.view);
   const detail = shownText(seen, longestDetail);
@@ -163,16 +167,22 @@ async function performWrite(performance: Performance, effect: WriteEffect): Prom
   let root: KubernetesObject | undefined;
   if (route && !route.canaryServiceGiven) {
     const ref = { apiVersion: 'v1', kind: 'Service', namespace: plan.namespace, name: route.rootServiceName };
-    const outcome = await client.get({ ...ref, plural: 'services' });
-    const understood = understand(outcome, ref);
-    if (understood.kind !== 'object') {
-      return failed(performance, effect.key, understood.kind === 'gone' ? outcome : understood);
-    }
-    root = understood.object;
+    const read = await readFor(performance, { ...ref, plural: 'services' });
+    if (read.kind !== 'object') return failed(performance, effect.key, read);
+    root = read.object;
   }
-  const previous = effect.change.op === 'restore' ? await performance.previousForm(effect.slot) : undefined;
+  let replicaSet: KubernetesObject | undefined;
+  if (effect.change.op === 'create' && part === 'deployment') {
+    const under = refOf(state, `${state.track === 'forward' ? 'newReplicaSet' : 'oldReplicaSet'}.${index}`);
+    const read = await readFor(performance, { ...under, plural: 'replicasets' });
+    if (read.kind !== 'object') return failed(performance, effect.key, read);
+    replicaSet = read.object;
+  }
+  const isMadeAgain = part === 'deployment' && state.track === 'rollBack';
+  const previous =
+    effect.change.op === 'restore' || isMadeAgain ? await performance.previousForm(effect.slot) : undefined;
   const mark = { instance: performance.instance, version: performance.version };
-  const write = renderWrite({ plan, state, effect, mark, root, previous });
+  const write = renderWrite({ plan, state, effect, mark, root, replicaSet, previous });
   const located = await locate(client, write.ref, write.verb);
   if (located.kind !== 'located') return failed(performance, effect.key, located);
   // Only what brings something new is held back: a roll back always may.
@@ -215,6 +225,16 @@ function lost(performance: Performance, { reason }: Unreachable): Performed {
   return { kind: 'event', event: { type: 'lost', at: at(performance), key, message: reason } };
 }
 
+/** An object that another is made from, as it is now; what the cluster answered where there is none to be had. */
+async function readFor(
+  { client }: Performance,
+  { plural, ...ref }: ObjectRef & { plural: string },
+): Promise<{ kind: 'object'; object: KubernetesObject } | Outcome> {
+  const outcome = await client.get({ ...ref, plural });
+  const understood = understand(outcome, ref);
+  return understood.kind === 'gone' ? outcome : understood;
+}
+
 function send(client: KubeClient, ref: ResourceRef, write: ClusterWrite): Promise<Outcome> {
   switch (write.verb) {
     case 'create': {
@@ -231,7 +251,7 @@ function send(client: KubeClient, ref: ResourceRef, write: ClusterWrite): Promis
       return client.delete(ref, {
         uid: write.uid,
         resourceVersion: write.resourceVersion,
-        propagationPolicy: 'Background',
+        propagationPolicy: write.orphan ? 'Orphan' : 'Background',
       });
   }
 }

@@ -7,12 +7,17 @@ import { isSound } from './kube-shapes.ts';
 
 /**
  * An answer's body as an object, or undefined if it lacks the shape that KubernetesObject promises, or the one that its
- * kind has. Drops `metadata.managedFields`, which is often half of an object and never read.
+ * kind has. Drops `metadata.managedFields`, which is often half of an object; of Deployments, who set any, since these are
+ * others' objects whose makers people are told.
  */
 export function toObject(value: unknown): KubernetesObject | undefined {
   if (!isRecord(value) || typeof value.apiVersion !== 'string' || typeof value.kind !== 'string') return undefined;
   if (!isRecord(value.metadata)) return undefined;
-  const { managedFields: _dropped, ...metadata } = value.metadata;
+  const { managedFields, ...rest } = value.metadata;
+  const metadata: Record<string, unknown> =
+    value.kind === 'Deployment' && managedFields !== undefined
+      ? { ...rest, managedFields: managersOf(managedFields) }
+      : rest;
   const sound =
     isName(metadata.name) &&
     isOptional(metadata.namespace, isName) &&
@@ -27,6 +32,24 @@ export function toObject(value: unknown): KubernetesObject | undefined {
   // Every field that ObjectMeta types was checked above; the rest it leaves unknown.
   return { ...value, metadata } as KubernetesObject;
 }
+
+/** Names are shown to people. */
+function managersOf(managedFields: unknown): { manager: string; time?: string; subresource?: string }[] {
+  return (Array.isArray(managedFields) ? managedFields : []).flatMap((entry: unknown) => {
+    if (!isRecord(entry) || typeof entry.manager !== 'string') return [];
+    const { time, subresource } = entry;
+    return [
+      {
+        manager: shownText(entry.manager, maxManagerLength),
+        ...(typeof time === 'string' ? { time } : {}),
+        ...(typeof subresource === 'string' ? { subresource } : {}),
+      },
+    ];
+  });
+}
+
+/** Of a field manager's name (meta/v1, ManagedFieldsEntry). */
+const maxManagerLength = 128;
 
 function isString(value: unknown): boolean {
   return typeof value === 'string';

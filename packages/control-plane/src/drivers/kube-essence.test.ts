@@ -46,12 +46,21 @@ const slices = [
   },
 ];
 
+const deployment = {
+  apiVersion: 'apps/v1',
+  kind: 'Deployment',
+  metadata: { name: 'web', namespace, uid: 'd', generation: 2, managedFields: [{ manager: 'argocd-controller' }] },
+  spec: { replicas: 2, template: pods[0]?.spec },
+  status: { observedGeneration: 2, replicas: 2, updatedReplicas: 2 },
+};
+
 test('conditions see in the essence of objects what they see in the objects', () => {
   const viewOf = (of: typeof essenceOf) => ({
     service: () => undefined,
     endpointSlices: () => slices.map(of),
     pods: () => pods.map(of),
     replicaSet: () => undefined,
+    deployment: () => of(deployment),
     serviceProfile: () => undefined,
   });
   const whole = viewOf((object) => object);
@@ -62,6 +71,8 @@ test('conditions see in the essence of objects what they see in the objects', ()
     { kind: 'short', service: 'web', hash: 'abc', ready: 5 },
     { kind: 'starved', service: 'web', hash: 'abc' },
     { kind: 'gone', replicaSet: 'web-abc', hash: 'abc' },
+    { kind: 'intruder', deployment: 'web', uid: null, run: 'x' },
+    { kind: 'noDeployment', deployment: 'web' },
   ] as const) {
     const asked = { key: 'k', namespace, ...condition };
     assert.deepEqual(evaluate(asked, brief), evaluate(asked, whole));

@@ -16,6 +16,11 @@ export function essenceOf(object: KubernetesObject): KubernetesObject {
       const { template: _, ...spec } = isRecord(object.spec) ? object.spec : {};
       return { ...object, spec };
     }
+    case 'Deployment': {
+      const { managedFields } = metadata;
+      const brief = { ...briefMetadata(metadata), ...(managedFields ? { managedFields } : {}) };
+      return { apiVersion, kind, metadata: brief, spec: {}, status: object.status };
+    }
     default:
       return object;
   }

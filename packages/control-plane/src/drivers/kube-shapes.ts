@@ -74,7 +74,7 @@ const shapes: Record<string, Shape> = {
   }),
   Deployment: record({
     spec: record({ replicas: isNumber, selector: labelSelector, template: isRecord }),
-    status: isRecord,
+    status: record({ observedGeneration: isNumber, replicas: isNumber, updatedReplicas: isNumber }),
   }),
   EndpointSlice: record({
     endpoints: listOf(

@@ -1,4 +1,5 @@
 import type { ClusterView } from '@cdaas/pipeline/conditions.ts';
+import { isOfDeployments } from '@cdaas/pipeline/deployment-conditions.ts';
 import type { Condition, MeshConfirmation } from '@cdaas/pipeline/deployment-state.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { deploymentKey, hashKey, instanceKey } from '@cdaas/pipeline/marks.ts';
@@ -46,15 +47,20 @@ export async function readSurroundings(
     list('linkerd.io/v1alpha2', 'ServiceProfile'),
     list('autoscaling/v2', 'HorizontalPodAutoscaler'),
     list('keda.sh/v1alpha1', 'ScaledObject'),
+    list('apps/v1', 'Deployment'),
   ]);
   const rights = lists.flatMap((list, index) => (isForbidden(list) ? [`list ${listedResources[index]}`] : []));
   if (rights.length > 0) return { kind: 'forbidden', rights };
   const failedList = lists.find((list) => !Array.isArray(list));
   if (failedList && !Array.isArray(failedList)) return failedList;
-  const [services, pods, replicaSets, splits, profiles, hpas, scaledObjects] = lists as KubernetesObject[][];
-  if (!services || !pods || !replicaSets || !splits || !profiles || !hpas || !scaledObjects) {
+  const [services, pods, marked, splits, profiles, hpas, scaledObjects, deployments] = lists as KubernetesObject[][];
+  if (!services || !pods || !marked || !splits || !profiles || !hpas || !scaledObjects || !deployments) {
     throw new Error('a list is missing from the preflight');
   }
+  // Those that a Deployment made carry no mark of ours.
+  const isThere = deployments.some(({ metadata }) => plan.workloads.some(({ name }) => name === metadata.name));
+  const replicaSets = isThere ? await list('apps/v1', 'ReplicaSet') : marked;
+  if (!Array.isArray(replicaSets)) return replicaSets;
   const known = new Map(services.map((service) => [service.metadata.name, service]));
   const existing = await Promise.all(
     plan.objects.map((object) =>
@@ -63,18 +69,20 @@ export async function readSurroundings(
         : getObject(client, object),
     ),
   );
-  const deployments = await Promise.all(plan.workloads.map(({ manifest }) => getObject(client, manifest)));
-  for (const [index, found] of [...existing, ...deployments].entries()) {
-    const kind = plan.objects[index]?.kind ?? 'Deployment';
+  for (const [index, found] of existing.entries()) {
+    const kind = plan.objects[index]?.kind ?? 'these';
     if (isForbidden(found)) return { kind: 'forbidden', rights: [`get ${kind} objects`] };
     if (found.kind !== 'got') return found;
   }
   const own = new Set(
     plan.routes.flatMap((route) => [route.rootServiceName, route.canaryServiceName, route.trafficSplitName]),
   );
-  const marked = [...services, ...splits]
-    .filter(({ metadata }) => own.has(metadata.name) && metadata.annotations?.[instanceKey] === asked.instance)
-    .flatMap(({ metadata }) => metadata.labels?.[deploymentKey] ?? []);
+  const drivers = [
+    ...[...services, ...splits].filter(
+      ({ metadata }) => own.has(metadata.name) && metadata.annotations?.[instanceKey] === asked.instance,
+    ),
+    ...deployments.filter(({ metadata }) => plan.workloads.some(({ name }) => name === metadata.name)),
+  ].flatMap(({ metadata }) => metadata.labels?.[deploymentKey] ?? []);
   return {
     kind: 'read',
     surroundings: {
@@ -83,14 +91,14 @@ export async function readSurroundings(
       replicaSets,
       splits,
       serviceProfiles: profiles,
-      deployments: deployments.map(objectOf),
+      deployments,
       autoscalers: [...hpas, ...scaledObjects],
       existing: existing.map(objectOf),
       splitApiVersion,
       splitSchema,
       meshConfirmation: asked.meshConfirmation,
       instance: asked.instance,
-      finalDeployments: marked.length === 0 ? new Set() : await asked.finalAmong(marked),
+      finalDeployments: drivers.length === 0 ? new Set() : await asked.finalAmong(drivers),
     },
   };
 }
@@ -126,38 +134,43 @@ const listedResources = [
   'serviceprofiles.linkerd.io',
   'horizontalpodautoscalers.autoscaling',
   'scaledobjects.keda.sh',
+  'deployments.apps',
 ];
 
 function isForbidden(answer: KubernetesObject[] | Got | Outcome): boolean {
   return !Array.isArray(answer) && answer.kind === 'answered' && answer.status === 403;
 }
 
-/** What the conditions of one namespace need to be evaluated, read from the cluster now. `mesh`: ServiceProfiles too. */
+/** What conditions of one namespace need to be evaluated, read from the cluster now. */
 export async function viewFor(
   client: KubeClient,
   namespace: string,
-  mesh: boolean,
+  conditions: readonly Condition[],
 ): Promise<{ kind: 'read'; view: ClusterView } | Outcome> {
   const list = (apiVersion: string, kind: string, labelSelector?: string) =>
     listAll(client, apiVersion, kind, namespace, { labelSelector, keep: essenceOf });
-  const [services, slices, pods, replicaSets, profiles] = await Promise.all([
+  const [services, slices, pods, replicaSets, profiles, deployments] = await Promise.all([
     list('v1', 'Service', deploymentKey),
     list('discovery.k8s.io/v1', 'EndpointSlice', deploymentKey),
-    list('v1', 'Pod', hashKey),
+    conditions.some(isOfEveryPod) ? list('v1', 'Pod') : list('v1', 'Pod', hashKey),
     list('apps/v1', 'ReplicaSet', deploymentKey),
-    mesh ? list('linkerd.io/v1alpha2', 'ServiceProfile') : [],
+    conditions.some(isOfMesh) ? list('linkerd.io/v1alpha2', 'ServiceProfile') : [],
+    conditions.some(isOfDeployments) ? list('apps/v1', 'Deployment') : [],
   ]);
   if (!Array.isArray(services)) return services;
   if (!Array.isArray(slices)) return slices;
   if (!Array.isArray(pods)) return pods;
   if (!Array.isArray(replicaSets)) return replicaSets;
   if (!Array.isArray(profiles)) return profiles;
+  if (!Array.isArray(deployments)) return deployments;
   const named = (list: KubernetesObject[], name: string) => list.find(({ metadata }) => metadata.name === name);
   const view: ClusterView = {
     service: (_, name) => named(services, name),
     endpointSlices: (_, service) => slices.filter((slice) => slice.metadata.labels?.[serviceNameLabel] === service),
     pods: (_, hash) => pods.filter((pod) => pod.metadata.labels?.[hashKey] === hash),
     replicaSet: (_, name) => named(replicaSets, name),
+    deployment: (_, name) => named(deployments, name),
+    everyPod: () => pods,
     serviceProfile: (_, service) => profiles.find((profile) => isProfileOf(profile, namespace, service)),
   };
   return { kind: 'read', view };
@@ -166,6 +179,11 @@ export async function viewFor(
 /** Whether a condition looks at ServiceProfiles. */
 export function isOfMesh(condition: Condition): boolean {
   return condition.kind === 'mesh' || condition.kind === 'meshDropped';
+}
+
+/** Whether a condition looks at pods without a mark of ours. */
+function isOfEveryPod({ kind }: Condition): boolean {
+  return kind === 'noStrangers';
 }
 
 /** Label of an EndpointSlice that names its Service (discovery.k8s.io/v1). */

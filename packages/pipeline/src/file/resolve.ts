@@ -156,6 +156,7 @@ function planTarget(
     readyTimeoutSeconds:
       file.deploymentConfig?.timeout === undefined ? defaultTimeoutSeconds : toSeconds(file.deploymentConfig.timeout),
     drainSeconds,
+    ...(file.deploymentConfig?.keepDeploymentObject === true ? { keepDeploymentObject: true } : {}),
   };
 }
 

@@ -97,10 +97,10 @@ const rules: Rule[] = [
     found: ['field.type /deploymentConfig/timeout/duration'],
   },
   {
-    rule: 'keepDeploymentObject is not built',
-    broken: { deploymentConfig: { keepDeploymentObject: true } },
-    found: ['step.unsupported /deploymentConfig/keepDeploymentObject'],
-    kept: { deploymentConfig: { keepDeploymentObject: false } },
+    rule: 'keepDeploymentObject is true or false',
+    broken: { deploymentConfig: { keepDeploymentObject: 1 } },
+    found: ['field.type /deploymentConfig/keepDeploymentObject'],
+    kept: { deploymentConfig: { keepDeploymentObject: true } },
   },
   {
     rule: 'enqueueOne is not built',

@@ -23,8 +23,6 @@ export function checkUnsupported(
     report.violation('step.unsupported', path, `not supported yet: ${what}`, { hint });
 
   const config = at(root, 'deploymentConfig');
-  const keep = at(config, 'keepDeploymentObject');
-  if (keep.value === true) refuse(keep.path, 'keepDeploymentObject: true');
   const inProgress = at(config, 'ifDeploymentInProgress', 'strategy');
   if (inProgress.value === 'enqueueOne') refuse(inProgress.path, 'ifDeploymentInProgress: enqueueOne', 'use reject');
   for (const { path } of templateTexts(root).filter(({ value }) => usesSecret(value)))

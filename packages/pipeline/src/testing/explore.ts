@@ -138,13 +138,18 @@ function stuck(nodes: Node[], into: number[][]): string[] | null {
 
 /**
  * Where only people can help, and know it: the root Service was unpinned by others (they may always have the old version
- * back), or a split of somebody's own leads traffic to the canary Service.
+ * back), a split of somebody's own leads traffic to the canary Service, or a Deployment of somebody's own is in the way,
+ * a Deployment was changed that is being taken over, or pods are left that nobody knows.
  */
 function isAnEnd({ state, cluster }: World): boolean {
   const seen = Object.entries(state.observed).some(([key, { holds }]) => holds && isGuard(key, 'pin'));
   const unpinned = seen && canRollBack(state);
-  const foreign = list(cluster, 'TrafficSplit').some(({ metadata }) => metadata.annotations?.owner === 'somebody');
-  return isFinal(state.status) || unpinned || foreign;
+  const foreign = [...list(cluster, 'TrafficSplit'), ...list(cluster, 'Deployment')].some(
+    ({ metadata }) => metadata.annotations?.owner === 'somebody',
+  );
+  const changed = state.at === 'F6.survey' && state.retry?.message.includes('was changed by') === true;
+  const strangers = Object.entries(state.observed).some(([key, { holds }]) => key.startsWith('strangers.') && !holds);
+  return isFinal(state.status) || unpinned || foreign || changed || strangers;
 }
 
 /**

@@ -1,10 +1,12 @@
 import { activeConditions, evaluate, isReady } from '../conditions.ts';
 import { canRollBack, decideDeployment } from '../deployment-machine.ts';
+import { freedReplicaSets } from '../deployment-object.ts';
 import { type DeploymentState, isFinal, isSetWeight, partOf } from '../deployment-state.ts';
 import { entryAt } from '../entry-at.ts';
 import { deploymentKey, fenceKey, hashKey, instanceKey } from '../marks.ts';
 import { currentInstruction } from '../moves.ts';
 import { splitWeights } from '../traffic/smi.ts';
+import { wrongedDeployments } from './deployment-object-law.ts';
 import { outOfStep } from './lock-step.ts';
 import { formOf, get, list, viewOf } from './model-cluster.ts';
 import { readyBehind, trafficOf, weightsInForce } from './model-controllers.ts';
@@ -19,6 +21,7 @@ export type Law =
   | 'roll back'
   | 'lock step'
   | 'only ours'
+  | 'deployments'
   | 'one outcome'
   | 'driven';
 
@@ -29,6 +32,7 @@ export const laws: Record<Law, string> = {
   'roll back': 'law 4: every end leaves the cluster as it must: the new version alone, or everything as before',
   'lock step': 'law 4: the pairs of a target go in lock step, one way and the other',
   'only ours': 'law 5: only our objects are touched, by inert creates and preconditioned changes',
+  deployments: 'law 5: a Deployment object is taken over, or kept, at no pod’s cost, and none takes what is ours',
   'one outcome': 'law 6: an end is final and duplicates change nothing',
   driven: 'driving: deciding is repeatable, survives storage, and always says when somebody must look again',
 };
@@ -45,6 +49,7 @@ export function breachesOf(setup: Setup, before: World, action: Action, after: W
   checkReturn(setup, before, after, check);
   checkTurn(setup, before, after, check);
   for (const words of outOfStep(setup, before, after)) check('lock step', false, () => words);
+  for (const words of wrongedDeployments(setup, before, after, happened)) check('deployments', false, () => words);
   checkConfirmed(setup, before, after, check);
   checkWrite(setup, before, happened, check);
   checkOthers(setup, after, action, check);
@@ -181,7 +186,9 @@ function checkWrite(setup: Setup, before: World, happened: Happened, check: Chec
       `TrafficSplit/${route.trafficSplitName}`,
       `ReplicaSet/${deployment}-${newHash}`,
       `ReplicaSet/${deployment}-${oldHash}`,
+      `Deployment/${deployment}`,
     ]),
+    ...freedReplicaSets(before.state.survey).map((replicaSet) => `ReplicaSet/${replicaSet.name}`),
     ...setup.plan.objects.map((object) => `${object.kind}/${object.metadata.name}`),
   ];
   check('only ours', may.includes(`${kind}/${name}`), () => `${effect.key} writes ${kind} ${name}`);
@@ -209,7 +216,8 @@ function checkWrite(setup: Setup, before: World, happened: Happened, check: Chec
       () => `${effect.key} deletes uid ${request.uid}`,
     );
     const foreign = stored?.metadata.uid === request.uid && stored.metadata.annotations?.owner === 'somebody';
-    check('only ours', !foreign, () => `${effect.key} deletes what somebody else made`);
+    const found = before.state.survey?.workloads.some(({ deployment }) => deployment?.uid === request.uid) === true;
+    check('only ours', !foreign || found, () => `${effect.key} deletes what somebody else made`);
   }
 }
 
@@ -259,6 +267,14 @@ function checkEnd(setup: Setup, world: World, check: Check): void {
     const [kind = '', name = ''] = key.split('/');
     if (canaries.includes(key)) continue;
     const is = formOf(get(cluster, kind, name));
+    // What becomes of a Deployment and its ReplicaSets once somebody else has a hand in it is his.
+    const refused = state.leftInCluster.some((line) => /^Deployment \S+ was not restored/.test(line));
+    if (
+      (world.disturbed || refused) &&
+      setup.pairs.some(({ object }) => object) &&
+      /^(Deployment|ReplicaSet)$/.test(kind)
+    )
+      continue;
     if (state.leftInCluster.some((line) => line.startsWith(`${kind} ${name} was not restored`))) continue;
     check('roll back', is === form, () => `${key} is ${is}, was ${form}`);
   }

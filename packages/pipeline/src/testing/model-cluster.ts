@@ -79,7 +79,9 @@ export function performWrite(cluster: ModelCluster, write: ClusterWrite): Answer
     return no(409, 'Conflict');
   }
   if (write.verb === 'delete') {
-    remove(cluster, kind, name);
+    if (write.orphan)
+      update(cluster, stored, { ...stored, metadata: { ...stored.metadata, deletionTimestamp: 'now' } });
+    else remove(cluster, kind, name);
     return yes(200, null);
   }
   const body = clean(write.body);
@@ -110,6 +112,8 @@ export function viewOf(cluster: ModelCluster): ClusterView {
     },
     pods: (_, hash) => list(cluster, 'Pod').filter((pod) => hashOf(pod) === hash),
     replicaSet: (_, name) => get(cluster, 'ReplicaSet', name),
+    deployment: (_, name) => get(cluster, 'Deployment', name),
+    everyPod: () => list(cluster, 'Pod'),
     serviceProfile: (_, service) => get(cluster, 'ServiceProfile', `${service}.${namespace}.svc.cluster.local`),
   };
 }
@@ -127,7 +131,7 @@ export function surroundingsOf(
     replicaSets: list(cluster, 'ReplicaSet'),
     splits: list(cluster, 'TrafficSplit'),
     serviceProfiles: list(cluster, 'ServiceProfile'),
-    deployments: [],
+    deployments: list(cluster, 'Deployment'),
     autoscalers: [],
     existing: planned.map(({ kind, metadata }) => get(cluster, kind, metadata.name)),
     splitApiVersion: 'split.smi-spec.io/v1alpha2',
@@ -169,17 +173,20 @@ export function formOf(object: KubernetesObject | undefined): string | null {
   let form = forms.get(object);
   if (form === undefined) {
     const { status, metadata, ...written } = object;
-    const { resourceVersion, generation, uid, labels, annotations, ...rest } = metadata;
+    const { resourceVersion, generation, uid, labels, annotations, ownerReferences, ...rest } = metadata;
+    // An owner that was made again has another uid.
+    const owners = ownerReferences?.map(({ kind, name }) => `${kind} ${name}`);
     const full = (mapping: object | undefined) => (Object.keys(mapping ?? {}).length > 0 ? mapping : undefined);
     form = JSON.stringify(
-      sorted({ ...written, metadata: { ...rest, labels: full(labels), annotations: full(annotations) } }),
+      sorted({ ...written, metadata: { ...rest, owners, labels: full(labels), annotations: full(annotations) } }),
     );
     forms.set(object, form);
   }
   return form;
 }
 
-function sorted(value: unknown): unknown {
+/** With the keys of mappings in order, so that two texts can be compared. */
+export function sorted(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sorted);
   if (!isRecord(value)) return value;
   return Object.fromEntries(

@@ -11,8 +11,11 @@ export const newId = 'deployment-2';
 export const oldId = 'deployment-1';
 export const instance = 'instance-1';
 
-/** A root Service and the Deployment that it leads to. `first`: no earlier version of it runs. */
-export type SamplePair = { root: string; deployment: string; first?: boolean };
+/**
+ * A root Service and the Deployment that it leads to. `first`: no earlier version of it runs. `object`: a Deployment object
+ * stands there, a plain one that is not ours, or one that the earlier run kept.
+ */
+export type SamplePair = { root: string; deployment: string; first?: boolean; object?: 'plain' | 'kept' };
 
 export type SampleOptions = {
   steps?: StrategyStep[];
@@ -25,6 +28,8 @@ export type SampleOptions = {
   pairs?: SamplePair[];
   /** No earlier version of anything runs. */
   first?: boolean;
+  /** The file asks for Deployment objects in the end. */
+  keep?: boolean;
 };
 
 const web: SamplePair = { root: 'web', deployment: 'web' };
@@ -71,6 +76,7 @@ export function samplePlan(options: SampleOptions = {}) {
     steps,
     readyTimeoutSeconds: 1800,
     drainSeconds: 5,
+    ...(options.keep ? { keepDeploymentObject: true } : {}),
   };
   return plan;
 }
@@ -115,14 +121,58 @@ export function sampleObjects({ pairs = [web], given = false, first = false }: S
     spec: { selector: { app: 'other' }, ports: [{ port: 80 }] },
   };
   const canaries = given ? pairs.map((pair) => ({ ...pair, root: `${pair.root}-next` })) : [];
-  const previous = first ? [] : pairs.filter((pair) => pair.first !== true);
+  const previous = first ? [] : pairs.filter((pair) => pair.first !== true && pair.object !== 'plain');
+  const objectOf = (kind: SamplePair['object']) => deploymentsOf(pairs.filter(({ object }) => object === kind));
   return [
     ...[...pairs, ...canaries].map((pair) => rootService(pair)),
     configMap('settings', 'old'),
     configMap('bystander', 'untouched'),
     bystander,
-    ...deploymentsOf(previous).map((name) => oldReplicaSet(2, name)),
+    ...deploymentsOf(previous).map((name) => {
+      const replicaSet = oldReplicaSet(2, name);
+      if (!objectOf('kept').includes(name)) return replicaSet;
+      const labels = { ...replicaSet.metadata.labels, app: name };
+      return { ...replicaSet, metadata: { ...replicaSet.metadata, labels } };
+    }),
+    ...objectOf('plain').flatMap((name) => [plainDeployment(name), oldRevision(name)]),
+    ...objectOf('kept').flatMap((name) => [keptDeployment(name), oldRevision(name)]),
   ];
+}
+
+/** As people apply it. */
+export function plainDeployment(name = 'web'): KubernetesObject {
+  const manifest = deploymentManifest(name, 2);
+  const labels = { app: name };
+  const template = { metadata: { labels }, spec: { containers: [{ name, image: `${name}:1` }] } };
+  return { ...manifest, metadata: { name, namespace }, spec: { ...(manifest.spec as object), template } };
+}
+
+/** As a run left it over the ReplicaSet of its version. */
+function keptDeployment(name: string): KubernetesObject {
+  const { metadata, spec } = oldReplicaSet(2, name);
+  const { template } = spec as { template: object };
+  const manifest = deploymentManifest(name, 2);
+  const { annotations = {} } = metadata;
+  return {
+    ...manifest,
+    metadata: { ...manifest.metadata, annotations },
+    spec: { ...(manifest.spec as object), template },
+  };
+}
+
+/** What a Deployment keeps of a version before. */
+function oldRevision(name: string): KubernetesObject {
+  const labels = { app: name, 'pod-template-hash': 'k9' };
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'ReplicaSet',
+    metadata: { name: `${name}-k9`, namespace, labels },
+    spec: {
+      replicas: 0,
+      selector: { matchLabels: labels },
+      template: { metadata: { labels }, spec: { containers: [{ name, image: `${name}:0` }] } },
+    },
+  };
 }
 
 export function oldReplicaSet(replicas: number, deployment = 'web'): KubernetesObject {

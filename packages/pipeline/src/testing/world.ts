@@ -38,6 +38,7 @@ import {
   unpinByOthers,
   weightsInForce,
 } from './model-controllers.ts';
+import { changeDeployment, makeDeploymentByOthers, removeWithOwned, runDeployments } from './model-deployments.ts';
 import { hashesOf, instance, newId, oldId, type SampleOptions, sampleObjects, samplePlan } from './samples.ts';
 
 /**
@@ -64,6 +65,8 @@ export type SetupPair = {
   newHash: string;
   oldHash: string;
   first: boolean;
+  /** The Deployment object that stands there. */
+  object: 'plain' | 'kept' | null;
 };
 
 export type World = {
@@ -82,6 +85,8 @@ export type World = {
   news: DeploymentEvent[];
   /** Pods failed or other people changed something: what traffic then loses is not of our making. */
   disturbed: boolean;
+  /** Somebody made a Deployment object, at whatever time. */
+  intruded: boolean;
   /** Kinds of objects that late copies of creates brought after all. */
   lateCreates: string[];
 };
@@ -98,7 +103,9 @@ export type Action =
   | { do: 'again'; event: DeploymentEvent }
   /** `pair`: its index, 0 where it is absent; counted on from the first after the last. */
   | { do: 'kill'; hash: 'new' | 'old'; count: number; pair?: number }
-  | { do: 'edit'; what: 'unpin' | 'deleteSplit' | 'replaceSplit' | 'weights'; pair?: number };
+  | { do: 'edit'; what: 'unpin' | 'deleteSplit' | 'replaceSplit' | 'weights'; pair?: number }
+  /** Of the Deployment object: somebody applies one, deletes it, rolls another image out, scales it. */
+  | { do: 'deployment'; what: 'make' | 'remove' | 'image' | 'scale'; pair?: number };
 
 /** What an action did, for the laws. */
 export type Happened = {
@@ -111,8 +118,13 @@ export function createSetup(options: SampleOptions & { mesh?: Setup['mesh'] }): 
   const plan = samplePlan(options);
   const { mesh = 'linkerd-smi', first = false } = options;
   const objects = sampleObjects(options);
+  const settled = createModelCluster(objects);
+  settle(settled);
+  const made = ['Pod', 'EndpointSlice', 'ServiceProfile'];
   const before = Object.fromEntries(
-    objects.map((object) => [`${object.kind}/${object.metadata.name}`, formOf(object)] as const),
+    Object.entries(settled.objects)
+      .filter(([, { kind }]) => !made.includes(kind))
+      .map(([key, object]) => [key, formOf(object)] as const),
   );
   const pairs = plan.routes.map((route, index): SetupPair => {
     const pair = options.pairs?.[index];
@@ -127,7 +139,8 @@ export function createSetup(options: SampleOptions & { mesh?: Setup['mesh'] }): 
       replicas: options.replicas ?? 2,
       newHash: hashes.new,
       oldHash: hashes.old,
-      first: first || pair?.first === true,
+      first: first || pair?.first === true || pair?.object === 'plain',
+      object: pair?.object ?? null,
     };
   });
   return { plan, mesh, pairs, objects, before };
@@ -147,15 +160,19 @@ export function createWorld(setup: Setup): World {
     saved: {},
     news: [],
     disturbed: false,
+    intruded: false,
     lateCreates: [],
   };
 }
 
 /** Everything in the cluster catches up, pods become ready. */
 export function settle(cluster: ModelCluster): void {
-  runReplicaSets(cluster);
-  setReady(cluster, null, true);
-  runReplicaSets(cluster);
+  for (let rounds = 0, revision = -1; rounds < 10 && revision !== cluster.revision; rounds += 1) {
+    revision = cluster.revision;
+    runDeployments(cluster);
+    runReplicaSets(cluster);
+    setReady(cluster, null, true);
+  }
   publishEndpoints(cluster);
   runAdaptor(cluster);
 }
@@ -251,6 +268,7 @@ function disturb(setup: Setup, world: World, action: Action): void {
   const { cluster } = world;
   switch (action.do) {
     case 'pods':
+      runDeployments(cluster);
       runReplicaSets(cluster);
       setReady(cluster, null, true);
       return runReplicaSets(cluster);
@@ -266,6 +284,8 @@ function disturb(setup: Setup, world: World, action: Action): void {
       setReady(cluster, action.hash === 'new' ? newHash : oldHash, false, action.count);
       return publishEndpoints(cluster);
     }
+    case 'deployment':
+      return disturbDeployment(setup, world, action);
     case 'edit': {
       world.disturbed = true;
       const { rootServiceName, trafficSplitName } = entryAt(setup.plan.routes, (action.pair ?? 0) % setup.pairs.length);
@@ -274,6 +294,20 @@ function disturb(setup: Setup, world: World, action: Action): void {
       return deleteSplitByOthers(cluster, trafficSplitName, action.what === 'replaceSplit');
     }
   }
+}
+
+function disturbDeployment({ plan, pairs }: Setup, world: World, action: Extract<Action, { do: 'deployment' }>): void {
+  const { cluster } = world;
+  const { workload, deployment: name } = entryAt(pairs, (action.pair ?? 0) % pairs.length);
+  const found = get(cluster, 'Deployment', name);
+  const isSomebodys = found?.metadata.annotations?.owner === 'somebody';
+  world.disturbed = true;
+  if (action.what === 'make') {
+    world.intruded ||= !found;
+    return makeDeploymentByOthers(cluster, entryAt(plan.workloads, workload).manifest);
+  }
+  if (action.what === 'remove') return isSomebodys ? removeWithOwned(cluster, name) : undefined;
+  changeDeployment(cluster, name, action.what === 'image' ? { image: `${name}:other` } : { replicas: 1 });
 }
 
 /** What the owner of the watches would tell: conditions that turned since the run was last told. */
@@ -324,11 +358,16 @@ function perform(
     world.late = world.late.filter(({ ref }) => ref.kind !== kind || ref.name !== name);
     return { type: 'refused', at, key, status: 422, reason: 'Invalid', message: 'not allowed' };
   }
+  const replicaSet = replicaSetFor(world, effect.slot);
+  if (effect.change.op === 'create' && partOf(effect.slot).part === 'deployment' && !replicaSet) {
+    return { type: 'refused', at, key, status: 404, reason: 'NotFound', message: 'no such ReplicaSet' };
+  }
   const request = renderWrite({
     plan,
     state,
     effect,
     mark: { instance, version: world.version },
+    replicaSet,
     root: get(cluster, 'Service', plan.routes[partOf(effect.slot).index]?.rootServiceName ?? ''),
     previous: world.saved[effect.slot],
   });
@@ -345,6 +384,14 @@ function perform(
   return outcome(setup, answer, key, at);
 }
 
+/** What a Deployment object is to stand over, as stored. */
+function replicaSetFor({ state, cluster }: World, slot: Slot): KubernetesObject | undefined {
+  const { part, index } = partOf(slot);
+  if (part !== 'deployment') return undefined;
+  const { name } = refOf(state, `${state.track === 'forward' ? 'newReplicaSet' : 'oldReplicaSet'}.${index}`);
+  return get(cluster, 'ReplicaSet', name);
+}
+
 function outcome({ plan }: Setup, { status, reason, object }: Answer, key: string, at: string): DeploymentEvent {
   if (status >= 300) return { type: 'refused', at, key, status, reason, message: reason };
   return { type: 'written', at, key, object: object ? factsOf(object, plan.routes) : null };
@@ -354,9 +401,10 @@ function surveyed({ plan, mesh }: Setup, world: World, key: string, at: string):
   const finalDeployments = new Set([oldId]);
   const seen = surroundingsOf(world.cluster, plan.objects, { meshConfirmation: mesh, instance, finalDeployments });
   if (world.state.at === 'P.survey') {
-    world.saved = Object.fromEntries(
-      seen.existing.flatMap((object, index) => (object ? [[slotOfObject(world.state.outline, index), object]] : [])),
-    );
+    world.saved = Object.fromEntries([
+      ...plan.workloads.map(({ name }, index) => [`deployment.${index}`, get(world.cluster, 'Deployment', name)]),
+      ...seen.existing.flatMap((object, index) => (object ? [[slotOfObject(world.state.outline, index), object]] : [])),
+    ]);
   }
   return { type: 'surveyed', at, key, survey: survey(plan, world.state, seen) };
 }

@@ -1,0 +1,102 @@
+import type { ClusterView } from './conditions.ts';
+import { isLive } from './conditions.ts';
+import { managerOf, removalLine } from './deployment-object.ts';
+import type { Condition } from './deployment-state.ts';
+import type { KubernetesObject } from './kubernetes.ts';
+import { deploymentKey, hashKey } from './marks.ts';
+
+/** Conditions about Deployment objects and the ReplicaSets that they control. */
+
+type Kind = 'noDeployment' | 'intruder' | 'noStrangers' | 'empty' | 'adopted';
+export type DeploymentCondition = Extract<Condition, { kind: Kind }>;
+
+export function isOfDeployments(condition: Condition): boolean {
+  return ['noDeployment', 'intruder', 'adopted'].includes(condition.kind);
+}
+
+export function evaluateDeployment(
+  condition: DeploymentCondition,
+  view: ClusterView,
+): { holds: boolean; detail: string } {
+  const { namespace } = condition;
+  switch (condition.kind) {
+    case 'noDeployment': {
+      const found = view.deployment(namespace, condition.deployment);
+      if (!found) return { holds: true, detail: `Deployment ${condition.deployment} is gone` };
+      const { uid, deletionTimestamp } = found.metadata;
+      if (condition.uid !== undefined && uid !== condition.uid) return { holds: true, detail: besideWords(found) };
+      return { holds: false, detail: deletionTimestamp ? `${wordsOf(found)} is on its way out` : besideWords(found) };
+    }
+    case 'intruder': {
+      const found = view.deployment(namespace, condition.deployment);
+      const known = found?.metadata.uid === condition.uid || found?.metadata.labels?.[deploymentKey] === condition.run;
+      if (!found || known) return { holds: false, detail: `no other Deployment ${condition.deployment}` };
+      return { holds: true, detail: besideWords(found) };
+    }
+    case 'noStrangers':
+      return evaluateStrangers(condition, view);
+    case 'empty': {
+      const replicaSet = view.replicaSet(namespace, condition.replicaSet);
+      const { replicas, observedGeneration } = statusOf(replicaSet);
+      const current = observedGeneration >= (replicaSet?.metadata.generation ?? 0);
+      const wanted = (replicaSet?.spec as { replicas?: number } | undefined)?.replicas ?? 1;
+      const holds = replicaSet !== undefined && wanted === 0 && current && replicas === 0;
+      return { holds, detail: `${replicas} pods of ReplicaSet ${condition.replicaSet} left` };
+    }
+    case 'adopted':
+      return evaluateAdopted(condition, view);
+  }
+}
+
+/** In parentheses what is news when it changes. */
+function besideWords(deployment: KubernetesObject): string {
+  const { name, namespace = '' } = deployment.metadata;
+  return `${wordsOf(deployment)} stands beside this run (made by ${managerOf(deployment)}); remove it: ${removalLine(name, namespace)}`;
+}
+
+function wordsOf({ metadata }: KubernetesObject): string {
+  return `Deployment ${metadata.name}`;
+}
+
+function evaluateStrangers(condition: Extract<Condition, { kind: 'noStrangers' }>, view: ClusterView) {
+  const { namespace, service, hash } = condition;
+  const spec = view.service(namespace, service)?.spec as { selector?: Record<string, string> } | undefined;
+  const { [hashKey]: _, ...selector } = spec?.selector ?? {};
+  const pods = view.everyPod?.(namespace);
+  if (!pods) return { holds: false, detail: `the pods behind Service ${service} are not known` };
+  const strangers = pods.filter(
+    (pod) =>
+      isLive(pod) &&
+      pod.metadata.labels?.[hashKey] !== hash &&
+      Object.entries(selector).every(([key, value]) => pod.metadata.labels?.[key] === value),
+  );
+  const names = strangers.slice(0, 3).map(({ metadata }) => metadata.name);
+  const more = strangers.length > names.length ? ', …' : '';
+  return {
+    holds: strangers.length === 0,
+    detail:
+      strangers.length === 0
+        ? `Service ${service} selects only pods of the new version`
+        : `Service ${service} would select pods of another version: ${names.join(', ')}${more}; remove them`,
+  };
+}
+
+function evaluateAdopted(condition: Extract<Condition, { kind: 'adopted' }>, view: ClusterView) {
+  const deployment = view.deployment(condition.namespace, condition.deployment);
+  const replicaSet = view.replicaSet(condition.namespace, condition.replicaSet);
+  const names = `Deployment ${condition.deployment}, ReplicaSet ${condition.replicaSet}`;
+  if (!deployment || !replicaSet) return { holds: false, detail: `${names}: not there yet` };
+  const owner = replicaSet.metadata.ownerReferences?.find(({ controller }) => controller);
+  if (owner?.uid !== deployment.metadata.uid) return { holds: false, detail: `${names}: not taken over yet` };
+  const { observedGeneration, replicas, updatedReplicas } = statusOf(deployment);
+  const wanted = (replicaSet.spec as { replicas?: number } | undefined)?.replicas ?? 1;
+  const current = observedGeneration >= (deployment.metadata.generation ?? 0);
+  const same = replicas === wanted && updatedReplicas === wanted;
+  return { holds: current && same, detail: `${names}: ${updatedReplicas} of ${wanted} pods are its own` };
+}
+
+function statusOf(object: KubernetesObject | undefined) {
+  type Status = { observedGeneration?: number; replicas?: number; updatedReplicas?: number };
+  const { observedGeneration = 0, replicas = 0, updatedReplicas = 0 } = (object?.status as Status | undefined) ?? {};
+  return { observedGeneration, replicas, updatedReplicas };
+}

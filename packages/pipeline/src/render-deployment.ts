@@ -1,0 +1,30 @@
+import { templateFor } from './deployment-object.ts';
+import type { KubernetesObject } from './kubernetes.ts';
+import { deploymentKey } from './marks.ts';
+
+/**
+ * A Deployment object over a ReplicaSet that runs: as people wrote it, with the ReplicaSet's own template and number of
+ * pods, and paused, so that it starts no pod whatever stands there when it is made.
+ *
+ * @param from the manifest, or the form that an earlier Deployment had
+ * @param marks labels and annotations to add
+ */
+export function renderDeployment(
+  from: KubernetesObject,
+  replicaSet: KubernetesObject,
+  marks: { run: string; annotations: Record<string, string> },
+): Record<string, unknown> {
+  const { name, namespace, labels, annotations } = from.metadata;
+  const { replicas } = replicaSet.spec as { replicas?: number };
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: {
+      name,
+      namespace,
+      labels: { ...labels, [deploymentKey]: marks.run },
+      annotations: { ...annotations, ...marks.annotations },
+    },
+    spec: { ...(from.spec as object), replicas, paused: true, template: templateFor(replicaSet) },
+  };
+}
