@@ -21,6 +21,8 @@ export type Shop = {
   podLabels?: Record<string, string>;
   podAnnotations?: Record<string, string>;
   env?: { name: string; value: string }[];
+  /** `deploymentConfig.keepDeploymentObject`. */
+  keep?: boolean;
 };
 
 export const weight = (value: number) => ({ setWeight: { weight: value } });
@@ -91,6 +93,7 @@ export function shopFile(shop: Shop): Record<string, unknown> {
     manifests: [{ inline: manifestText(manifestsOf(shop)) }],
     strategies: { canary: { canary: { steps: shop.steps ?? [weight(10), weight(60)] } } },
     trafficManagement: [{ smi: entriesOf(shop) }],
+    ...(shop.keep === undefined ? {} : { deploymentConfig: { keepDeploymentObject: shop.keep } }),
   };
 }
 

@@ -12,6 +12,7 @@ export const recordedKinds = [
   'EndpointSlice',
   'Pod',
   'ReplicaSet',
+  'Deployment',
   'TrafficSplit',
   'ServiceProfile',
 ] as const satisfies Kind[];

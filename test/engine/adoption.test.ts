@@ -1,0 +1,3 @@
+import { runAdoptions } from '../conformance/adoption.ts';
+
+runAdoptions('sandbox', (world) => world.cluster());
