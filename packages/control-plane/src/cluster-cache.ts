@@ -42,6 +42,8 @@ export function interestsOf(condition: Condition): string[] {
       ];
     case 'podsReady':
       return [pods(condition.hash)];
+    case 'noted':
+      return [`replicaset/${namespace}/${condition.replicaSet}`];
     case 'gone':
       return [`replicaset/${namespace}/${condition.replicaSet}`, pods(condition.hash)];
     case 'noDeployment':

@@ -151,6 +151,8 @@ function kindsOf(condition: Condition): WatchedKind[] {
       return [];
     case 'podsReady':
       return ['Pod'];
+    case 'noted':
+      return ['ReplicaSet'];
     case 'gone':
       return ['ReplicaSet', 'Pod'];
     case 'noDeployment':

@@ -1,5 +1,5 @@
 import { shownText } from '@cdaas/contract/text.ts';
-import type { ClusterView } from '@cdaas/pipeline/conditions.ts';
+import type { ClusterView, Sight } from '@cdaas/pipeline/conditions.ts';
 import { activeConditions, evaluate } from '@cdaas/pipeline/conditions.ts';
 import type { Condition, DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
 import { interestsOf } from './cluster-cache.ts';
@@ -23,7 +23,7 @@ export type Watched = {
 /** `number`: of the event that told it; infinite while that is on its way. */
 export type Told = { holds: boolean; trouble: string; number: number };
 
-export type Report = { watched: Watched; condition: Condition; holds: boolean; detail: string };
+export type Report = { watched: Watched; condition: Condition } & Sight;
 
 /** `folded`: the newest event that a state holds; `reports`: what the deployment was told since, by whoever watched before. */
 export type Since = { folded: number; reports: [key: string, told: Told][]; elsewhere: boolean };
@@ -106,9 +106,9 @@ const longestDetail = 1_000;
 /** What a view of the cluster has to tell a deployment, out of the given conditions. */
 export function newsOf(watched: Watched, conditions: Condition[], view: ClusterView): Report[] {
   return conditions.flatMap((condition) => {
-    const { holds, detail: seen } = evaluate(condition, view);
-    const detail = shownText(seen, longestDetail);
-    return isNews(watched, condition.key, holds, detail) ? [{ watched, condition, holds, detail }] : [];
+    const sight = evaluate(condition, view);
+    const detail = shownText(sight.detail, longestDetail);
+    return isNews(watched, condition.key, sight.holds, detail) ? [{ watched, condition, ...sight, detail }] : [];
   });
 }
 

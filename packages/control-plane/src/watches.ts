@@ -222,11 +222,11 @@ export function createWatches(deps: WatchesDeps): Watches {
     const results = await appendNews(
       deps.db,
       null,
-      reports.map(({ watched, condition, holds, detail }) => ({
+      reports.map(({ watched, condition, ...sight }) => ({
         deploymentId: watched.id,
         type: 'observed',
-        data: { condition: condition.key, holds, detail },
-        message: narrateObservation(condition, holds, detail),
+        data: { condition: condition.key, ...sight },
+        message: narrateObservation(condition, sight.holds, sight.detail),
         observed: { clusterId: key.clusterId, epoch },
       })),
     ).catch((err: unknown) => {

@@ -1,7 +1,7 @@
 import { assertNever } from './assert-never.ts';
 import { evaluateDeployment } from './deployment-conditions.ts';
 import { deploymentGuards } from './deployment-object.ts';
-import { type Condition, type DeploymentState, isFinal, type Weights } from './deployment-state.ts';
+import { type Condition, type DeploymentState, isFinal, type Sighted, type Weights } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { KubernetesObject } from './kubernetes.ts';
 import { hashKey } from './marks.ts';
@@ -78,8 +78,11 @@ function guardsOf(state: DeploymentState, { index, route, replicas, hash, old }:
   return guards;
 }
 
-/** Whether a condition holds, and what was seen in words. */
-export function evaluate(condition: Condition, view: ClusterView): { holds: boolean; detail: string } {
+/** What was seen, in words; `object`: of a condition on one object, the version of that in which it holds. */
+export type Sight = { holds: boolean; detail: string; object?: Sighted };
+
+/** Whether a condition holds. */
+export function evaluate(condition: Condition, view: ClusterView): Sight {
   const { namespace } = condition;
   switch (condition.kind) {
     case 'endpoints': {
@@ -109,6 +112,12 @@ export function evaluate(condition: Condition, view: ClusterView): { holds: bool
     }
     case 'gone':
       return evaluateGone(condition, view);
+    case 'noted': {
+      const replicaSet = view.replicaSet(namespace, condition.replicaSet);
+      const holds = replicaSet !== undefined && isNoted(replicaSet);
+      const words = `${holds ? 'is' : 'is not yet'} known to its controller`;
+      return { holds, detail: `ReplicaSet ${condition.replicaSet} ${words}`, ...(holds ? sighted(replicaSet) : {}) };
+    }
     case 'mesh': {
       const taken = meshWeights(view.serviceProfile(namespace, condition.root), condition.root, condition.canary);
       const dropped = condition.orNone === true && overridesOf(view, condition).length === 0;
@@ -151,12 +160,24 @@ export function evaluate(condition: Condition, view: ClusterView): { holds: bool
 
 function evaluateGone(condition: Extract<Condition, { kind: 'gone' }>, view: ClusterView) {
   const replicaSet = view.replicaSet(condition.namespace, condition.replicaSet);
-  const status = replicaSet?.status as { observedGeneration?: number; replicas?: number } | undefined;
+  const status = replicaSet?.status as { replicas?: number } | undefined;
   const spec = replicaSet?.spec as { replicas?: number } | undefined;
-  const current = (status?.observedGeneration ?? 0) >= (replicaSet?.metadata.generation ?? 0);
-  const scaled = !replicaSet || (spec?.replicas === 0 && current && (status?.replicas ?? 0) === 0);
+  const scaled = !replicaSet || (spec?.replicas === 0 && isNoted(replicaSet) && (status?.replicas ?? 0) === 0);
   const left = livePods(view, condition.namespace, condition.hash).length;
-  return { holds: scaled && left === 0, detail: `${left} pods of ReplicaSet ${condition.replicaSet} left` };
+  const detail = `${left} pods of ReplicaSet ${condition.replicaSet} left`;
+  const holds = scaled && left === 0;
+  return { holds, detail, ...(holds ? sighted(replicaSet) : {}) };
+}
+
+/** Whether an object's controller has seen it as it is now. */
+function isNoted({ metadata, status }: KubernetesObject): boolean {
+  const { observedGeneration = 0 } = (status as { observedGeneration?: number } | undefined) ?? {};
+  return observedGeneration >= (metadata.generation ?? 0);
+}
+
+function sighted(object: KubernetesObject | undefined): { object?: Sighted } {
+  const { uid, resourceVersion } = object?.metadata ?? {};
+  return uid === undefined || resourceVersion === undefined ? {} : { object: { uid, resourceVersion } };
 }
 
 /** The endpoints of a Service that are not terminating, told apart by the hash label of the pods behind them. */

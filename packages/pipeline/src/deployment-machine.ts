@@ -1,7 +1,7 @@
 import { setAsideOf } from './adoption-outcomes.ts';
 import { isMoot } from './adoption-programme.ts';
 import { assertNever } from './assert-never.ts';
-import { guardConditions, isGuard } from './conditions.ts';
+import { guardConditions, isGuard, type Sight } from './conditions.ts';
 import {
   forgetStrangers,
   heldByDeployment,
@@ -126,11 +126,12 @@ export function dependencyWords({ target, status }: { target: string; status: 'F
 }
 
 /** `at` stays the moment at which the condition turned, however often it is told. */
-function observe(state: DeploymentState, key: string, seen: { at: string; holds: boolean; detail: string }): void {
-  const { holds, detail } = seen;
+function observe(state: DeploymentState, key: string, { at, ...sight }: { at: string } & Sight): void {
+  const { holds, detail, object } = sight;
   const known = state.observed[key];
   if (known?.holds !== holds) forgetStrangers(state, key);
-  state.observed[key] = { holds, detail, at: known?.holds === holds ? known.at : seen.at };
+  const since = known?.holds === holds ? known.at : at;
+  state.observed[key] = { holds, detail, at: since, ...(object === undefined ? {} : { object }) };
 }
 
 /** Outcomes of an effect that is no longer in flight are late copies and change nothing. */
@@ -160,11 +161,7 @@ function recordOutcome(state: DeploymentState, event: Exclude<Outcome, { type: '
 
 type Outcome = Extract<DeploymentEvent, { key: string }>;
 
-function onChecked(
-  state: DeploymentState,
-  condition: string,
-  event: { at: string; holds: boolean; detail: string },
-): void {
+function onChecked(state: DeploymentState, condition: string, event: { at: string } & Sight): void {
   state.retry = null;
   state.heldSince = null;
   observe(state, condition, event);
@@ -295,9 +292,11 @@ function carryOut(state: DeploymentState, at: string): Asked {
       const moot = instruction.condition.kind === 'enough' && root === undefined;
       if (moot || state.observed[instruction.id]?.holds) {
         confirmWeights(state, instruction);
+        takeSighted(state, instruction);
         advance(state, at);
         return 'again';
       }
+      if (instruction.optional) return until(state, addSeconds(state.since, instruction.limitSeconds ?? 0), at);
       const seconds = Math.min(instruction.limitSeconds ?? checkSeconds, checkSeconds);
       return ask(state, instruction.condition, state.checkAt ?? addSeconds(state.since, seconds), at);
     }
@@ -488,6 +487,13 @@ function settle(
 function confirmWeights(state: DeploymentState, instruction: Instruction): void {
   if (instruction.kind === 'wait' && instruction.condition.kind === 'mesh')
     entryAt(state.routes, indexOf(instruction.id)).confirmed = instruction.condition.weights;
+}
+
+/** The version in which the condition was seen, if that is of the object that the run knows. */
+function takeSighted(state: DeploymentState, { id, shows }: Wait): void {
+  const known = shows && state.objects[shows];
+  const sighted = state.observed[id]?.object;
+  if (known && sighted?.uid === known.uid) state.objects[shows] = { ...known, ...sighted };
 }
 
 function nextKey(state: DeploymentState): string {

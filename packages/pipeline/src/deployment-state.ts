@@ -212,6 +212,8 @@ export type Condition = {
   | { kind: 'enough'; service: string; hash: string; atLeast: number; other: { service: string; hash: string } }
   | { kind: 'podsReady'; hash: string; ready: number }
   | { kind: 'gone'; replicaSet: string; hash: string }
+  /** Its controller has taken note of what is asked of it. */
+  | { kind: 'noted'; replicaSet: string }
   /** `orNone`: a mesh without weights sends everything to root, which is as good. */
   | { kind: 'mesh'; root: string; canary: string; weights: Weights; orNone?: true }
   | { kind: 'meshDropped'; root: string }
@@ -232,7 +234,10 @@ export type Condition = {
   | { kind: 'unseen' }
 );
 
-export type Observation = { holds: boolean; detail: string; at: string };
+/** The version of the object in which a condition was seen to hold. */
+export type Sighted = { uid: string; resourceVersion: string };
+
+export type Observation = { holds: boolean; detail: string; at: string; object?: Sighted };
 
 export type RollBack = {
   reason: string;
@@ -289,8 +294,8 @@ export type DeploymentEvent = { at: string } & (
   /** The request was certainly not carried out, or a read failed. */
   | { type: 'unreachable'; key: string; message: string }
   | { type: 'found'; key: string; object: ObjectFacts | null; leftover: boolean }
-  | { type: 'checked'; key: string; holds: boolean; detail: string }
-  | { type: 'observed'; condition: string; holds: boolean; detail: string }
+  | { type: 'checked'; key: string; holds: boolean; detail: string; object?: Sighted }
+  | { type: 'observed'; condition: string; holds: boolean; detail: string; object?: Sighted }
   /** An object of this run belongs to another deployment in progress. */
   | { type: 'claimRefused'; key: string; message: string }
   | { type: 'approved'; ref: string; by: string }

@@ -1,5 +1,12 @@
 import { keepDeployments, setAside, takeOver } from './adoption-programme.ts';
-import { type Change, type Condition, type Ground, isSetWeight } from './deployment-state.ts';
+import {
+  type Change,
+  type Condition,
+  type Ground,
+  isSetWeight,
+  newReplicaSetName,
+  type Slot,
+} from './deployment-state.ts';
 import {
   enoughOld,
   firstMeshSeconds,
@@ -147,11 +154,19 @@ function podsBehind(
   };
 }
 
-function createNewReplicaSets({ outline }: Ground): Instruction[] {
-  return outline.workloads.flatMap(({ replicas }, index) => [
-    { id: `S4.create.${index}`, kind: 'write', slot: `newReplicaSet.${index}`, change: { op: 'create' } },
-    { id: `S4.scale.${index}`, kind: 'write', slot: `newReplicaSet.${index}`, change: { op: 'scale', replicas } },
-  ]);
+function createNewReplicaSets(state: Ground): Instruction[] {
+  const { namespace, workloads } = state.outline;
+  return workloads.flatMap(({ replicas }, index): Instruction[] => {
+    const slot: Slot = `newReplicaSet.${index}`;
+    const id = `S4.noted.${index}`;
+    const condition: Condition = { key: id, namespace, kind: 'noted', replicaSet: newReplicaSetName(state, index) };
+    return [
+      { id: `S4.create.${index}`, kind: 'write', slot, change: { op: 'create' } },
+      // Its controller writes a first status at once, and what is sent on the version before that is refused.
+      { id, kind: 'wait', condition, limitSeconds: 1, onLimit: 'goOn', shows: slot, optional: true },
+      { id: `S4.scale.${index}`, kind: 'write', slot, change: { op: 'scale', replicas } },
+    ];
+  });
 }
 
 /** Of workloads that have no earlier version to shift traffic from. */

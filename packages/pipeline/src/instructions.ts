@@ -30,6 +30,10 @@ export type Instruction = {
       onLimit: 'rollBack' | 'goOn' | 'divert';
       /** The writes that the condition follows from: looked at again in turn while it does not hold, in case others undid one. */
       follows?: string[];
+      /** The object whose version the condition shows: what is sent next is sent on that version. */
+      shows?: Slot;
+      /** It only spares requests: at its limit the run goes on without asking the cluster. */
+      optional?: true;
     }
   | { kind: 'drain' }
   | { kind: 'pause' }
@@ -151,7 +155,8 @@ export function removeReplicaSets(
     ...workloads.map((index): Instruction => {
       const id = `${phase}.gone.${index}`;
       const condition: Condition = { key: id, namespace, kind: 'gone', ...nameOf(index) };
-      return { id, kind: 'wait', condition, limitSeconds, onLimit: 'goOn', follows: [`${phase}.scale.${index}`] };
+      const follows = [`${phase}.scale.${index}`];
+      return { id, kind: 'wait', condition, limitSeconds, onLimit: 'goOn', follows, shows: `${part}.${index}` };
     }),
     ...workloads.map((index) => write(index, 'delete', { op: 'delete' })),
   ];

@@ -62,8 +62,9 @@ function endWords(after: DeploymentState): string {
   return `${after.status === 'FAILED' ? 'Failed' : 'Cancelled'}: ${after.error ?? 'no reason recorded'}${left}`;
 }
 
-/** The sentence of an `observed` event, said by whoever watches the cluster. */
-export function narrateObservation(condition: Condition, holds: boolean, detail: string): string {
+/** The sentence of an `observed` event, said by whoever watches the cluster; null where there is nothing to tell. */
+export function narrateObservation(condition: Condition, holds: boolean, detail: string): string | null {
+  if (condition.kind === 'noted') return null;
   if (condition.key.startsWith('guard.')) return holds ? `Attention: ${detail}` : `Well again: ${detail}`;
   if (holds && condition.kind === 'mesh') {
     // After F2 the root Service is the new version: 100/0 means something else than before.

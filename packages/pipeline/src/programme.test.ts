@@ -33,6 +33,7 @@ const start = [
   'S2.wait.0',
   'S3.canary.0',
   'S4.create.0',
+  'S4.noted.0',
   'S4.scale.0',
   'S5.wait.0',
   'S6.create.0',
@@ -88,12 +89,22 @@ describe('the order of work', () => {
     [
       'a first deployment',
       { first: true, steps: [weight(20)] },
-      ['P.survey', 'S4.create.0', 'S4.scale.0', 'S5.pods.0', 'end'],
+      ['P.survey', 'S4.create.0', 'S4.noted.0', 'S4.scale.0', 'S5.pods.0', 'end'],
     ],
     [
       'a version of no pods replaces the old one without splitting traffic',
       { replicas: 0 },
-      ['P.survey', 'S4.create.0', 'S4.scale.0', 'S5.pods.0', 'F6.scale.0', 'F6.gone.0', 'F6.delete.0', 'end'],
+      [
+        'P.survey',
+        'S4.create.0',
+        'S4.noted.0',
+        'S4.scale.0',
+        'S5.pods.0',
+        'F6.scale.0',
+        'F6.gone.0',
+        'F6.delete.0',
+        'end',
+      ],
     ],
   ];
   for (const [name, options, ids] of rows) {
@@ -110,7 +121,8 @@ describe('the order of work of several pairs', () => {
     ...of('F6.gone', ...indexes),
     ...of('F6.delete', ...indexes),
   ];
-  const created = (...indexes: number[]) => indexes.flatMap((index) => [`S4.create.${index}`, `S4.scale.${index}`]);
+  const created = (...indexes: number[]) =>
+    indexes.flatMap((index) => [`S4.create.${index}`, `S4.noted.${index}`, `S4.scale.${index}`]);
 
   test('does each step for all of them before the next begins, in the order of their names', () => {
     const both = (what: string) => of(what, 0, 1);

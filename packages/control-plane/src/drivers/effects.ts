@@ -155,9 +155,9 @@ async function performCheck(performance: Performance, effect: Extract<Effect, { 
   const { namespace } = effect.condition;
   const view = await withinTime(checkMs, viewFor(performance.client, namespace, [effect.condition]));
   if (view.kind !== 'read') return failed(performance, effect.key, view);
-  const { holds, detail: seen } = evaluate(effect.condition, view.view);
-  const detail = shownText(seen, longestDetail);
-  return { kind: 'event', event: { type: 'checked', at: at(performance), key: effect.key, holds, detail } };
+  const sight = evaluate(effect.condition, view.view);
+  const detail = shownText(sight.detail, longestDetail);
+  return { kind: 'event', event: { type: 'checked', at: at(performance), key: effect.key, ...sight, detail } };
 }
 
 async function performWrite(performance: Performance, effect: WriteEffect): Promise<Performed> {

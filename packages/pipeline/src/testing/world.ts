@@ -314,9 +314,9 @@ function disturbDeployment({ plan, pairs }: Setup, world: World, action: Extract
 function observations(world: World, at: string): DeploymentEvent[] {
   const { state, cluster } = world;
   return activeConditions(state).flatMap((condition): DeploymentEvent[] => {
-    const { holds, detail } = evaluate(condition, viewOf(cluster));
-    if ((state.observed[condition.key]?.holds ?? false) === holds) return [];
-    return [{ type: 'observed', at, condition: condition.key, holds, detail }];
+    const sight = evaluate(condition, viewOf(cluster));
+    if ((state.observed[condition.key]?.holds ?? false) === sight.holds) return [];
+    return [{ type: 'observed', at, condition: condition.key, ...sight }];
   });
 }
 
