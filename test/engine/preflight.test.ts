@@ -281,13 +281,25 @@ const rows: Row[] = [
     says: /not supported yet/,
   },
   {
-    title: 'a plain Deployment of that name',
-    given: async (scene) => {
-      await root({})(scene);
-      await scene.client.create('Deployment', scene.namespace, workload({ version: '0' }));
+    title: 'a Deployment of that name beside the version that was deployed before',
+    first: {},
+    given: async ({ client, namespace }) => {
+      await client.create('Deployment', namespace, workload({ version: '0' }));
     },
     object: 'Deployment <ns>/web',
-    says: /not supported yet/,
+    says: /stands beside the version that was deployed before.*kubectl delete deployment web/,
+  },
+  {
+    title: 'a Deployment whose selector means the ReplicaSets of a run',
+    given: async (scene) => {
+      await root({})(scene);
+      const other = workload({ version: '0' }, 'greedy');
+      const matchExpressions = [{ key: 'team', operator: 'DoesNotExist' }];
+      const spec = { ...(other.spec as object), selector: { matchExpressions } };
+      await scene.client.create('Deployment', scene.namespace, { ...other, spec });
+    },
+    object: 'Deployment <ns>/greedy',
+    says: /its selector matches the ReplicaSet that this deployment makes for web/,
   },
   {
     title: 'two earlier versions with pods',

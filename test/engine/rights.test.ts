@@ -73,6 +73,13 @@ describe('The rights that registration asks for', () => {
     await refusedPods.until('the wait for pods', ({ state }) => state.at.startsWith('S4'));
     await rollBackDeployment(scene.tenant.ctx, { id: refusedPods.deploymentId });
     await refusedPods.end();
+    // A Deployment object that is kept, and one that is not kept any more.
+    const keeping = await scene.deploy({ version: '4', keep: true, objects: objects('4'), steps: [] });
+    assert.equal((await keeping.end()).status, 'SUCCEEDED');
+    assert.equal(
+      (await (await scene.deploy({ version: '5', objects: objects('5'), steps: [] })).end()).status,
+      'SUCCEEDED',
+    );
 
     const used = new Set<string>();
     for (const { method, path, status } of scene.proxy.requests) {
@@ -116,8 +123,6 @@ describe('The rights that registration asks for', () => {
 
 /** Rights that the runs above may have no use for. */
 const otherRuns = new Set([
-  // Of runs that take a Deployment over, keep one, or meet one in the way.
-  ...['list', 'watch', 'create', 'patch', 'delete'].map((verb) => `${verb} deployments.apps`),
   // After a write whose outcome is not known.
   'get trafficsplits.split.smi-spec.io',
   // Of splits that somebody else changes.

@@ -48,9 +48,8 @@ function refuse(forbidden: string[]): void {
   });
 }
 
-async function preflight(forbidden: string[]) {
+async function preflight(forbidden: string[], plan = samplePlan()) {
   refuse(forbidden);
-  const plan = samplePlan();
   const at = '2026-01-01T00:00:00.000Z';
   const { state } = decideDeployment(initialState('d', [newHash], plan), { type: 'started', at });
   assert.ok(state.effect);
@@ -79,18 +78,18 @@ async function preflight(forbidden: string[]) {
 }
 
 test('rights that the preflight lacks fail the target, all by name, and nothing is sent after it', async () => {
-  const { state, effects } = await preflight(['horizontalpodautoscalers', 'scaledobjects']);
+  const { state, effects } = await preflight(['horizontalpodautoscalers', 'scaledobjects', 'deployments']);
   assert.equal(state.status, 'FAILED');
   assert.match(
     state.error ?? '',
-    /may not list horizontalpodautoscalers\.autoscaling, list scaledobjects\.keda\.sh in namespace \S+ \(403\)/,
+    /may not list horizontalpodautoscalers\.autoscaling, list scaledobjects\.keda\.sh, list deployments\.apps in namespace \S+ \(403\)/,
   );
   assert.deepEqual(effects, []);
   assert.deepEqual(state.leftInCluster, []);
 });
 
 test('so does an object of the manifests that may not be read', async () => {
-  const { state } = await preflight(['deployments']);
+  const { state } = await preflight(['configmaps'], samplePlan({ objects: true }));
   assert.equal(state.status, 'FAILED');
-  assert.match(state.error ?? '', /may not get Deployment objects in namespace/);
+  assert.match(state.error ?? '', /may not get ConfigMap objects in namespace/);
 });
