@@ -6,7 +6,7 @@ import { hashKey } from '@cdaas/pipeline/marks.ts';
 import { waitingFor } from '@cdaas/pipeline/narrate.ts';
 import { approval, type Shop, service, weight, workload } from '../support/deployment-files.ts';
 import { checkLaws } from '../support/laws.ts';
-import { momentsOf, type Recording } from '../support/recorder.ts';
+import { fewestReady, momentsOf } from '../support/recorder.ts';
 import { type Run, type Seen, tell } from '../support/run.ts';
 import { type AnyCluster, holdWrite } from '../support/test-cluster.ts';
 import { until } from '../support/until.ts';
@@ -388,20 +388,6 @@ async function versions({ client, namespace }: AnyScene): Promise<string[]> {
 function imageOf(spec: unknown): string {
   const { containers } = spec as { containers: { image: string }[] };
   return containers[0]?.image.split(':').at(-1) ?? '';
-}
-
-/** The fewest pods that the user's selector means which were ready at any moment. */
-function fewestReady(recording: Recording): number {
-  let fewest = Number.POSITIVE_INFINITY;
-  for (const { moment } of momentsOf(recording)) {
-    const ready = moment.objects('Pod').filter(({ metadata, status }) => {
-      const { conditions = [] } = (status ?? {}) as { conditions?: { type: string; status: string }[] };
-      const isReady = conditions.some(({ type, status: is }) => type === 'Ready' && is === 'True');
-      return metadata.labels?.app === 'web' && metadata.deletionTimestamp === undefined && isReady;
-    });
-    fewest = Math.min(fewest, ready.length);
-  }
-  return fewest;
 }
 
 type Asked = { verb: string; path: string; body: unknown };

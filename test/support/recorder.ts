@@ -215,3 +215,17 @@ export function hashOf(object: KubernetesObject | undefined): string {
 function round(share: number): number {
   return Math.round(share * 1e6) / 1e6;
 }
+
+/** The fewest pods labelled `app: <app>` that were ready at any moment. */
+export function fewestReady(recording: Recording, app = 'web'): number {
+  let fewest = Number.POSITIVE_INFINITY;
+  for (const { moment } of momentsOf(recording)) {
+    const ready = moment.objects('Pod').filter(({ metadata, status }) => {
+      const { conditions = [] } = (status ?? {}) as { conditions?: { type: string; status: string }[] };
+      const isReady = conditions.some(({ type, status: is }) => type === 'Ready' && is === 'True');
+      return metadata.labels?.app === app && metadata.deletionTimestamp === undefined && isReady;
+    });
+    fewest = Math.min(fewest, ready.length);
+  }
+  return fewest;
+}
