@@ -65,7 +65,10 @@ describe('a request', () => {
     });
     const client = clientOf();
     const before = server.connections();
-    for (let n = 0; n < 20; n += 1) answered(await client.request({ method: 'GET', path }), 200);
+    for (let n = 0; n < 20; n += 1) {
+      answered(await client.request({ method: 'GET', path }), 200);
+      answered(await client.request({ method: 'DELETE', path, body: { kind: 'DeleteOptions' } }), 200);
+    }
     assert.ok(server.connections() - before <= 2);
     assert.deepEqual(got.slice(0, 2), [`Bearer ${token}`, 'application/json']);
   });

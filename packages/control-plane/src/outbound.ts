@@ -1,5 +1,6 @@
 import { type LookupAddress, promises } from 'node:dns';
 import { isIP, type LookupFunction, type Socket } from 'node:net';
+import { createSecureContext, type SecureContext } from 'node:tls';
 import ipaddr from 'ipaddr.js';
 import { buildConnector } from 'undici';
 
@@ -246,6 +247,8 @@ export function createConnector(
   purpose: OutboundPurpose,
   { connectTimeoutMs = 5000, ...tls }: ConnectorOptions = {},
 ): buildConnector.connector {
+  // Made once: reading the CA and the key again for every connection costs more than the rest of it.
+  let secureContext: SecureContext | undefined;
   return (options, callback) => {
     // undici types the callback as a union of argument lists, which a generic caller cannot satisfy.
     const answer = callback as (error: Error | null, socket: Socket | null) => void;
@@ -255,8 +258,9 @@ export function createConnector(
         if (!verdict.ok) return answer(new OutboundError(verdict.code, verdict.message), null);
         // Node asks `lookup` only for names; an address in the URL was checked above as it stands.
         const lookup: LookupFunction = (_host, _options, found) => found(null, verdict.addresses);
+        secureContext ??= createSecureContext(tls);
         const connect = buildConnector({
-          ...tls,
+          secureContext,
           allowH2: false,
           timeout: connectTimeoutMs,
           autoSelectFamily: true,

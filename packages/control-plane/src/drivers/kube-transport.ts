@@ -110,6 +110,8 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
     path: `${prefix}${path}${renderQuery(query)}`,
     headers: body === undefined ? headers : [...headers, 'content-type', contentType ?? 'application/json'],
     body: body === undefined ? null : JSON.stringify(body),
+    // undici closes the connection after a DELETE with a body, in case a server leaves that unread; API servers read it.
+    reset: false,
   });
 
   const unreachable = (code: UnreachableCode, reason: string, sent: boolean): Unreachable => ({
