@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { identifyCluster } from '@cdaas/control-plane/cluster-identity.ts';
 import { scoped } from '@cdaas/control-plane/db.ts';
 import { startSandbox } from '@cdaas/sandbox/sandbox.ts';
 import { type Answer, codesOf, createTestTenant, openTestApi, shopFile } from '../support/api.ts';
@@ -19,6 +20,7 @@ import {
   startFakeApiServer,
 } from '../support/fake-api-server.ts';
 import { type Attributes, answerAsKubernetes } from '../support/fake-kubernetes.ts';
+import { allowing } from '../support/kube-outcomes.ts';
 
 after(async () => {
   await api.close();
@@ -235,6 +237,23 @@ test('what is wrong with a certificate chain is told in words that say what to m
   const http = await register({ name: 'x', ...fakeAccess, server: `https://127.0.0.1:${port}` });
   plain.close();
   assert.match(http.text, /does not speak TLS/);
+});
+
+test('a client certificate that is too weak for TLS is refused by name, and takes nothing else along', async () => {
+  const { certificate, key } = await authority.issue('weak', [], undefined, 1024);
+  const { token: _, ...reached } = fakeAccess;
+  const given = { ...reached, clientCertificateData: certificate, clientKeyData: key };
+  const answer = await register({ name: 'x', ...given });
+  assert.deepEqual([answer.status, codesOf(answer)], [422, ['cluster.refused']], answer.text);
+  assert.match(answer.text, /too weak for TLS: its key must be RSA of 2048 bits or EC/);
+  assert.ok(answer.text.includes('"path":"/clientCertificateData"'), answer.text);
+});
+
+test('a CA of which a later block cannot be read is an answer, not an end of this process', async () => {
+  fake.answer(answerAsKubernetes({ uid: 'u' }));
+  const torn = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n';
+  const access = { server: fake.url, caData: authority.certificate + torn, credential: { token: 'planted-token' } };
+  assert.equal(await identifyCluster(access, allowing(fake.port)), undefined);
 });
 
 test('an address that the operator did not allow is refused before anything is sent', async () => {

@@ -57,6 +57,12 @@ afterEach(async () => {
 });
 
 describe('a request', () => {
+  test('with a certificate that TLS finds too weak is an outcome, not an end of this process', async () => {
+    const credential = await authority.issue('weak', [], undefined, 1024);
+    unreachable(await clientOf({ credential }).version(), 'tls', false);
+    assert.deepEqual(server.seen, []);
+  });
+
   test('carries the token, asks for JSON, and goes over kept-alive connections', async () => {
     const got: (string | undefined)[] = [];
     server.answer((request, response) => {

@@ -14,8 +14,8 @@ const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 
 export type Identity = { certificate: string; key: string };
 export type Authority = Identity & {
-  /** Issues a certificate; `names` are DNS names or IP addresses, empty for a client's. */
-  issue(commonName: string, names: string[], notAfter?: Date): Promise<Identity>;
+  /** Issues a certificate; `names` are DNS names or IP addresses, empty for a client's. The key is EC, or RSA of so many bits. */
+  issue(commonName: string, names: string[], notAfter?: Date, rsaBits?: number): Promise<Identity>;
 };
 
 async function pemOfKey(key: webcrypto.CryptoKey): Promise<string> {
@@ -39,8 +39,11 @@ export async function createAuthority(name = 'Test CA'): Promise<Authority> {
   return {
     certificate: ca.toString('pem'),
     key: await pemOfKey(keys.privateKey),
-    async issue(commonName, names, notAfter = inOneDay) {
-      const own = (await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair;
+    async issue(commonName, names, notAfter = inOneDay, rsaBits) {
+      const publicExponent = new Uint8Array([1, 0, 1]);
+      const rsa = { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256', modulusLength: rsaBits ?? 0, publicExponent };
+      const kind = rsaBits === undefined ? algorithm : rsa;
+      const own = (await webcrypto.subtle.generateKey(kind, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair;
       const alternatives = names.map((value) => ({ type: /^[\d.:a-f]+$/.test(value) ? 'ip' : 'dns', value }) as const);
       serial += 1;
       const certificate = await x509.X509CertificateGenerator.create({

@@ -49,9 +49,14 @@ export async function identifyCluster(access: ClusterAccess, outbound: Outbound)
     connect(options, callback) {
       const answer = callback as (error: Error | null, socket: TLSSocket | null) => void;
       connect(options, ((error: Error | null, socket: TLSSocket | null) => {
-        const chain = socket ? chainOf(socket, caData) : undefined;
-        if (socket) roots.add(chain ? keyOf(chain.root) : '');
-        if (chain) certificates = { serverUntil: untilOf(chain.leaf), caUntil: untilOf(chain.root) };
+        try {
+          const chain = socket ? chainOf(socket, caData) : undefined;
+          if (socket) roots.add(chain ? keyOf(chain.root) : '');
+          if (chain) certificates = { serverUntil: untilOf(chain.leaf), caUntil: untilOf(chain.root) };
+        } catch {
+          // This runs in an event of the socket, where nobody catches; a certificate that cannot be read shows no root.
+          roots.add('');
+        }
         answer(error, socket);
       }) as typeof callback);
     },

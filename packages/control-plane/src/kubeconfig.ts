@@ -1,4 +1,5 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
+import { createSecureContext } from 'node:tls';
 import { isScalar, LineCounter, parseDocument, visit } from 'yaml';
 
 /*
@@ -258,6 +259,14 @@ function readCredential(
   }
   if (!new X509Certificate(chain).checkPrivateKey(privateKey)) {
     return refuse(key.path, 'the client key does not belong to the client certificate');
+  }
+  try {
+    createSecureContext({ cert: chain, key: pem });
+  } catch {
+    return refuse(
+      certificate.path,
+      'the client certificate is too weak for TLS: its key must be RSA of 2048 bits or EC',
+    );
   }
   return { certificate: chain, key: pem };
 }

@@ -258,15 +258,20 @@ export function createConnector(
         if (!verdict.ok) return answer(new OutboundError(verdict.code, verdict.message), null);
         // Node asks `lookup` only for names; an address in the URL was checked above as it stands.
         const lookup: LookupFunction = (_host, _options, found) => found(null, verdict.addresses);
-        secureContext ??= createSecureContext(tls);
-        const connect = buildConnector({
-          secureContext,
-          allowH2: false,
-          timeout: connectTimeoutMs,
-          autoSelectFamily: true,
-          lookup,
-        });
-        connect(options, answer as buildConnector.Callback);
+        try {
+          secureContext ??= createSecureContext(tls);
+          const connect = buildConnector({
+            secureContext,
+            allowH2: false,
+            timeout: connectTimeoutMs,
+            autoSelectFamily: true,
+            lookup,
+          });
+          connect(options, answer as buildConnector.Callback);
+        } catch (error) {
+          // OpenSSL throws at once over a certificate that it finds too weak; nobody else would catch it here.
+          answer(error as Error, null);
+        }
       },
       (error: Error) => answer(error, null),
     );
