@@ -6,6 +6,7 @@ import { scoped } from '@cdaas/control-plane/db.ts';
 import fc from 'fast-check';
 import { createTestTenant, insertCluster, openTestApi, shopFile } from '../support/api.ts';
 import * as cli from '../support/old-cli.ts';
+import { withAdmin } from '../support/postgres.ts';
 
 // The one GraphQL query of the client in use, byte for byte as spec/cli-wire-protocol.md has it, and what anybody else may
 // send there. The numbers in titles are that document's sections.
@@ -338,4 +339,24 @@ test('no answer and no log line has been an internal failure', () => {
     !api.logs.some((line) => line.includes('"level":50')),
     api.logs.find((line) => line.includes('"level":50')),
   );
+});
+
+test('a failure of the database is never told in a 200, whatever else is wrong with the query', async () => {
+  const rename = (from: string, to: string) =>
+    withAdmin(api.db.url, async (admin) => {
+      await admin.query('set role none');
+      await admin.query(`alter table ${from} rename to ${to}`);
+    });
+  await rename('pipeline', 'pipeline_away');
+  const lookUp = `pipelineById(id: "${pipelineId}") { id }`;
+  try {
+    for (const query of [`{ ${lookUp} }`, `{ a: pipelineById(id: 5) { id } b: ${lookUp} }`]) {
+      const answer = await post({ query });
+      assert.equal(answer.status, 500, answer.text);
+      assert.equal(ErrorBody.parse(answer.json).errors[0]?.code, 'server.error');
+      assert.doesNotMatch(answer.text, /prisma|pipeline_away|relation/i);
+    }
+  } finally {
+    await rename('pipeline_away', 'pipeline');
+  }
 });

@@ -91,8 +91,10 @@ async function answer(ctx: CallerContext, { query, variables, operationName }: G
     variableValues: variables ?? {},
     operationName: operationName ?? null,
   });
-  const fault = result.errors?.find(({ originalError }) => originalError !== undefined)?.originalError;
-  if (fault !== undefined && !(fault instanceof GraphQLError)) throw fault;
+  // A query that is at fault itself in one place may have met a failure of ours in another.
+  const failures = result.errors?.map(({ originalError }) => originalError) ?? [];
+  const failure = failures.find((error) => error !== undefined && !(error instanceof GraphQLError));
+  if (failure !== undefined) throw failure;
   const data = result.data === undefined ? {} : { data: result.data };
   return result.errors === undefined ? data : { ...data, ...refused(result.errors) };
 }
