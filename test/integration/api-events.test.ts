@@ -159,6 +159,21 @@ test('a stream of another tenant’s pipeline is not found', async () => {
   assert.equal(answer.status, 404);
 });
 
+test('a stranger who watches a pipeline first takes no news from those whose it is', async (t) => {
+  const started = await startedPipeline('watched-by-others');
+  const stranger = await createTestTenant(api, 'waiting-stranger');
+  let strangerTold = 0;
+  const early = api.deps.events.watch(stranger, started.pipelineId, () => void strangerTold++);
+  t.after(() => early.stop());
+  const told = Promise.withResolvers<void>();
+  const own = api.deps.events.watch(started.tenant, started.pipelineId, told.resolve);
+  t.after(() => own.stop());
+  await append(started);
+  await Promise.race([told.promise, once(AbortSignal.timeout(5_000), 'abort').then(() => assert.fail('not told'))]);
+  assert.equal(strangerTold, 0);
+  assert.equal(early.isAhead({ cursor: 0, final: false }), false);
+});
+
 test('a stream ends when its holder may no longer see it', async () => {
   const started = await startedPipeline('revoked');
   const gone = new AbortController();

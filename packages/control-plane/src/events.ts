@@ -83,7 +83,7 @@ export type Watch = {
   stop(): void;
 };
 
-type Watched = { scope: Scope; last: number; final: boolean; listeners: Set<() => void> };
+type Watched = { scope: Scope; pipelineId: string; last: number; final: boolean; listeners: Set<() => void> };
 
 /**
  * @param pollMs how often to look without having been notified: notifications can be lost with a connection
@@ -96,7 +96,9 @@ export async function createEventHub(options: {
   settleMs?: number;
 }): Promise<EventHub> {
   const { db, log, pollMs = 2_000, settleMs = 20 } = options;
+  // By tenant too: whoever watches has not been asked yet whether the pipeline is theirs.
   const watched = new Map<string, Watched>();
+  const keyOf = ({ tenantId }: Scope, pipelineId: string) => `${tenantId} ${pipelineId}`;
   const reads = new Map<string, Promise<EventsRead>>();
   const closing = new AbortController();
   let looking: Promise<void> | null = null;
@@ -104,16 +106,16 @@ export async function createEventHub(options: {
   let failing = false;
 
   async function look(): Promise<void> {
-    const byTenant = Map.groupBy(watched, ([, { scope }]) => scope.tenantId);
+    const byTenant = Map.groupBy(watched.values(), ({ scope }) => scope.tenantId);
     for (const pipelines of byTenant.values()) {
-      const scope = pipelines[0]?.[1].scope;
+      const scope = pipelines[0]?.scope;
       if (scope === undefined) continue;
-      const ids = pipelines.map(([id]) => id);
+      const ids = pipelines.map(({ pipelineId }) => pipelineId);
       const rows = await scoped(db, scope, (tx) =>
         tx.pipeline.findMany({ where: { id: { in: ids } }, select: { id: true, lastEvent: true, status: true } }),
       );
       for (const { id, lastEvent, status } of rows) {
-        const entry = watched.get(id);
+        const entry = watched.get(keyOf(scope, id));
         const final = isFinalPipeline(status);
         if (entry === undefined || (lastEvent <= entry.last && final === entry.final)) continue;
         Object.assign(entry, { last: lastEvent, final });
@@ -157,14 +159,15 @@ export async function createEventHub(options: {
 
   return {
     watch(scope, pipelineId, onNews) {
-      const entry = watched.get(pipelineId) ?? { scope, last: 0, final: false, listeners: new Set() };
-      watched.set(pipelineId, entry);
+      const key = keyOf(scope, pipelineId);
+      const entry = watched.get(key) ?? { scope, pipelineId, last: 0, final: false, listeners: new Set() };
+      watched.set(key, entry);
       entry.listeners.add(onNews);
       return {
         isAhead: ({ cursor, final }) => cursor < entry.last || (entry.final && !final),
         stop() {
           entry.listeners.delete(onNews);
-          if (entry.listeners.size === 0 && watched.get(pipelineId) === entry) watched.delete(pipelineId);
+          if (entry.listeners.size === 0 && watched.get(key) === entry) watched.delete(key);
         },
       };
     },
