@@ -18,7 +18,8 @@ export type SweepDeps = {
   workerId: number;
   log: Logger;
   own(row: DrivenDeployment): void;
-  wake(deploymentId: string): void;
+  /** A deployment that this worker drives has news, and its row that version. */
+  lookAt(deploymentId: string, version: number): void;
   pipeline(row: DrivenPipeline): Promise<void>;
   refresh(): Promise<void>;
 };
@@ -47,7 +48,7 @@ export function createSweep(deps: SweepDeps): Sweep {
       const { taken, news } = await claimDue(deps.db, deps.workerId, rowsAtOnce);
       for (const row of taken) deps.own(row);
       tookAny ||= taken.length > 0;
-      for (const { id } of news) deps.wake(id);
+      for (const { id, version } of news) deps.lookAt(id, version);
       more = pipelines.length === rowsAtOnce || taken.length === rowsAtOnce;
     }
     // What a worker left behind that is gone may be the watches of its clusters as well.

@@ -8,7 +8,7 @@ import type { KubeLimits } from '@cdaas/control-plane/drivers/kube-transport.ts'
 import type { Vault } from '@cdaas/control-plane/encryption.ts';
 import { createEngine } from '@cdaas/control-plane/engine.ts';
 import type { Outbound } from '@cdaas/control-plane/outbound.ts';
-import { holdWorkerLock, liveWorkers } from '@cdaas/control-plane/ownership.ts';
+import { holdWorkerLock, liveWorkers, type UnfoldedEvent } from '@cdaas/control-plane/ownership.ts';
 import type { WakeQueue } from '@cdaas/control-plane/queue.ts';
 import { createCommitter } from '@cdaas/control-plane/transitions.ts';
 import { createWatches } from '@cdaas/control-plane/watches.ts';
@@ -45,7 +45,7 @@ export async function startWorker(deps: WorkerDeps): Promise<Worker> {
   const loadCluster = createClusterLoader({ db, vault });
   const clients = createKubeClients(loadCluster, outbound, { limits: clusterLimits });
   const committer = createCommitter(db);
-  const wake = (id: string) => engine.wake(id);
+  const wake = (id: string, news?: UnfoldedEvent[]) => engine.wake(id, news);
   const watches = createWatches({ db, clients, queue, workerId, log, wake });
   const instance = await instanceId(db);
   const kubeEvents = createKubeEvents({ clients, instance, log });
@@ -67,7 +67,7 @@ export async function startWorker(deps: WorkerDeps): Promise<Worker> {
     workerId,
     log,
     own: engine.own,
-    wake,
+    lookAt: engine.lookAt,
     pipeline: (row) => advancePipeline({ db, clock: db.clock, queue, workerId, wake }, row),
     refresh: () => watches.refresh(),
   });

@@ -11,8 +11,9 @@ import { type Original, performEffect } from './drivers/effects.ts';
 import type { KubeClients } from './drivers/kube-clients.ts';
 import type { KubeEvents } from './drivers/kube-events.ts';
 import type { Vault } from './encryption.ts';
+import { type HandedNews, newestOf, takeHanded } from './handed-news.ts';
 import { ownedChanges, previousForm } from './owned-objects.ts';
-import { type DrivenDeployment, loadOwned, type UnfoldedEvent } from './ownership.ts';
+import { type DrivenDeployment, loadOwned } from './ownership.ts';
 import type { Committer, RefusedClaim, Transition } from './transitions.ts';
 import type { Watches } from './watches.ts';
 
@@ -47,17 +48,15 @@ export type DriveDeps = {
 const longWaitMs = 60_000;
 
 /** One deployment in the hands of its owner. */
-export type Drive = {
+export type Drive = HandedNews & {
   row: Omit<DrivenDeployment, 'state' | 'news' | 'plan'>;
   /** False once the row was let go: done, or a long wait. */
   owned: boolean;
   state: DeploymentState;
   plan: DeploymentPlan;
   clusterUid: string;
-  news: UnfoldedEvent[];
   /** Ends the current wait early. */
   poke: () => void;
-  poked: boolean;
   /** Key of the last effect that this worker performed. */
   performed: string | null;
   log: Logger;
@@ -78,6 +77,8 @@ export async function openDrive(deps: DriveDeps, row: DrivenDeployment, log: Log
     plan,
     clusterUid: cluster?.clusterUid ?? '',
     news,
+    newest: newestOf(news),
+    handed: [],
     poke: () => {},
     poked: false,
     performed: null,
@@ -90,6 +91,7 @@ export async function driveOn(deps: DriveDeps, drive: Drive, closing: () => bool
   const now = () => deps.clock.now();
   let own: Own[] = openingEvents(drive, now());
   for (;;) {
+    takeHanded(drive);
     if (own.length > 0 || drive.news.length > 0) {
       if (!(await commit(deps, drive, own))) return;
       own = [];
@@ -137,7 +139,7 @@ function sleep(drive: Drive, ms: number): Promise<void> {
       resolve();
     }
     drive.poke = done;
-    if (drive.poked) done();
+    if (drive.poked || drive.handed.length > 0) done();
   });
 }
 
@@ -197,6 +199,7 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
       drive.news = [];
       drive.state = state;
       drive.row.version = outcome.version;
+      drive.newest = outcome.number;
       drive.owned = !release && !isFinal(state.status);
       deps.watches.update(drive.row, drive.state, outcome.number);
       if (isFinal(state.status)) deps.ended();
@@ -237,6 +240,7 @@ async function reload(deps: DriveDeps, drive: Drive): Promise<boolean> {
   drive.row = rest;
   drive.state = readDeploymentState(state);
   drive.news = news;
+  drive.newest = newestOf(news);
   return true;
 }
 

@@ -1,13 +1,18 @@
 import { type Drive, type DriveDeps, driveOn, openDrive } from './advance-deployment.ts';
 import { isDatabaseUnavailable } from './errors-db.ts';
-import { type DrivenDeployment, loadOwned } from './ownership.ts';
+import { type DrivenDeployment, loadOwned, type UnfoldedEvent } from './ownership.ts';
 
 /** Keeps one loop (advance-deployment.ts) for each deployment that this worker owns. */
 export type Engine = {
   /** Begins to drive a row that was just claimed. */
   own(row: DrivenDeployment): void;
-  /** There is news for a deployment that this worker owns. */
-  wake(deploymentId: string): void;
+  /**
+   * There is news for a deployment that this worker owns. `news`: all of one append, where this process made it; without,
+   * the row is read.
+   */
+  wake(deploymentId: string, news?: UnfoldedEvent[]): void;
+  /** A deployment that this worker owns has news, and its row that version: it is woken unless its driver knows that. */
+  lookAt(deploymentId: string, version: number): void;
   owns(deploymentId: string): boolean;
   /** Stops driving; effects in flight are let finish, nothing new is sent. */
   close(): Promise<void>;
@@ -83,7 +88,7 @@ export function createEngine(deps: DriveDeps): Engine {
       stopPauses.add(done);
     });
 
-  const wake = (id: string): void => {
+  const wake = (id: string, news?: UnfoldedEvent[]): void => {
     const entry = drives.get(id);
     if (!entry) {
       void resume(id);
@@ -93,13 +98,19 @@ export function createEngine(deps: DriveDeps): Engine {
       entry.pokedEarly = true;
       return;
     }
-    entry.drive.poked = true;
+    if (news) entry.drive.handed.push(news);
+    else entry.drive.poked = true;
     entry.drive.poke();
   };
 
   return {
     own,
     wake,
+    lookAt(id, version) {
+      const drive = drives.get(id)?.drive;
+      const isKnown = drive != null && version <= drive.row.version + drive.handed.length;
+      if (!isKnown) wake(id);
+    },
     owns: (id) => drives.has(id),
     async close() {
       closing = true;

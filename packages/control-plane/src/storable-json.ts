@@ -14,3 +14,8 @@ export function storableJson(value: unknown): string {
     /^\\u(?:0000|d[89a-f])/.test(escaped) ? '\ufffd' : escaped,
   );
 }
+
+/** A value as it is read again once it was stored. */
+export function asStored(value: unknown): unknown {
+  return JSON.parse(storableJson(value));
+}

@@ -7,8 +7,9 @@ import type { Database } from './db.ts';
 import type { ClusterKey, KubeClients } from './drivers/kube-clients.ts';
 import { viewFor } from './drivers/surroundings.ts';
 import { appendNews } from './news.ts';
-import { releaseWatchLease, takeWatchLease } from './ownership.ts';
+import { releaseWatchLease, takeWatchLease, type UnfoldedEvent } from './ownership.ts';
 import type { WakeQueue } from './queue.ts';
+import { asStored } from './storable-json.ts';
 import { type ClusterWatches, type NamespacesInUse, watchCluster } from './watch-cluster.ts';
 import {
   createWatchedDeployments,
@@ -46,8 +47,8 @@ export type WatchesDeps = {
   queue: Pick<WakeQueue, 'enqueueWake'>;
   workerId: number;
   log: Logger;
-  /** News was appended for a deployment that this worker drives. */
-  wake(deploymentId: string): void;
+  /** News was appended for a deployment that this worker drives: all of one append. */
+  wake(deploymentId: string, news: UnfoldedEvent[]): void;
 };
 
 type Cluster = {
@@ -219,35 +220,38 @@ export function createWatches(deps: WatchesDeps): Watches {
       const told = { holds, trouble: troubleOf(detail), number: Number.POSITIVE_INFINITY };
       deployments.get(watched.id)?.told.set(condition.key, told);
     }
-    const results = await appendNews(
-      deps.db,
-      null,
-      reports.map(({ watched, condition, ...sight }) => ({
-        deploymentId: watched.id,
-        type: 'observed',
-        data: { condition: condition.key, ...sight },
-        message: narrateObservation(condition, sight.holds, sight.detail),
-        observed: { clusterId: key.clusterId, epoch },
-      })),
-    ).catch((err: unknown) => {
+    const at = deps.db.clock.now();
+    const news = reports.map(({ watched, condition, ...sight }) => ({
+      deploymentId: watched.id,
+      type: 'observed',
+      data: { condition: condition.key, ...sight },
+      message: narrateObservation(condition, sight.holds, sight.detail),
+      at,
+      observed: { clusterId: key.clusterId, epoch },
+    }));
+    const results = await appendNews(deps.db, null, news).catch((err: unknown) => {
       untell(cluster, reports);
       throw err;
     });
-    const owners = new Map<string, number | null>();
+    const appended = new Map<string, { owner: number | null; events: UnfoldedEvent[] }>();
     for (const [index, result] of results.entries()) {
       const { watched, condition } = reports[index] ?? {};
-      if (!watched || !condition) continue;
+      const { type, data } = news[index] ?? {};
+      if (!watched || !condition || !type || !data) continue;
       const told = deployments.get(watched.id)?.told.get(condition.key);
       if (result.appended) {
-        owners.set(watched.id, result.owner);
+        const { owner, number } = result;
+        const events = appended.get(watched.id)?.events ?? [];
+        appended.set(watched.id, { owner, events });
+        events.push({ number, type, data: asStored(data) as UnfoldedEvent['data'], at });
         if (told?.number === Number.POSITIVE_INFINITY) told.number = result.number;
       } else if (result.reason === 'epoch') {
         // Another worker owns the watches now; it evaluates everything anew.
         loseLease(cluster);
       }
     }
-    for (const [id, owner] of owners) {
-      if (owner === deps.workerId) deps.wake(id);
+    for (const [id, { owner, events }] of appended) {
+      if (owner === deps.workerId) deps.wake(id, events);
       else await deps.queue.enqueueWake('deployment', id, owner);
     }
   };
