@@ -33,7 +33,11 @@ export type ClusterIdentity = {
  *
  * @returns undefined where no connection with a verified chain came about
  */
-export async function identifyCluster(access: ClusterAccess, outbound: Outbound): Promise<ClusterIdentity | undefined> {
+export async function identifyCluster(
+  access: ClusterAccess,
+  outbound: Outbound,
+  signal?: AbortSignal,
+): Promise<ClusterIdentity | undefined> {
   const { server, caData, credential } = access;
   const { origin, pathname, host } = new URL(server);
   const roots = new Set<string>();
@@ -69,7 +73,7 @@ export async function identifyCluster(access: ClusterAccess, outbound: Outbound)
     const outcome = await exchange(
       pool,
       { method: 'GET', path, headers },
-      { timeoutMs, answerBytes, signal: undefined, secret: token },
+      { timeoutMs, answerBytes, signal, secret: token },
     );
     const [root] = roots;
     if (outcome.kind !== 'answered' || roots.size !== 1 || !root || !certificates) return undefined;

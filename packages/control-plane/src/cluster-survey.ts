@@ -8,7 +8,7 @@ import { type MissingRight, reviewRights } from './cluster-reviews.ts';
 import { explainTls } from './cluster-tls.ts';
 import { createKubeClient, type KubeClient } from './drivers/kube.ts';
 import { statusMessage } from './drivers/kube-answer.ts';
-import type { Outcome } from './drivers/kube-exchange.ts';
+import type { Answered, Outcome, Unreachable } from './drivers/kube-exchange.ts';
 import { engineRights, resourceWords } from './engine-rights.ts';
 import type { ClusterAccess, ClusterCredential } from './kubeconfig.ts';
 import type { Outbound } from './outbound.ts';
@@ -38,8 +38,10 @@ export type SurveyInput = {
 };
 
 /** The whole of it must be answered within this. */
-const deadlineMs = 30_000;
+const defaultDeadlineMs = 30_000;
 const mostMissing = 200;
+
+type Asking = { access: ClusterAccess; outbound: Outbound; now: Date; deadlineMs: number; signal: AbortSignal };
 
 /**
  * Asks a cluster who it is, whether the credential is accepted, and for each right that the engine needs, in the namespaces
@@ -50,33 +52,39 @@ const mostMissing = 200;
  */
 export async function surveyCluster(
   input: SurveyInput,
-  { outbound, publicUrl, now }: { outbound: Outbound; publicUrl: string; now: Date },
+  {
+    outbound,
+    publicUrl,
+    now,
+    deadlineMs = defaultDeadlineMs,
+  }: { outbound: Outbound; publicUrl: string; now: Date; deadlineMs?: number },
 ): Promise<ClusterSurvey> {
   const { access, namespaces, clusterScopedKinds } = input;
   const client = createKubeClient({ ...access, outbound });
   const signal = AbortSignal.timeout(deadlineMs);
+  const asking: Asking = { access, outbound, now, deadlineMs, signal };
   try {
-    const version = versionOf(await answered(await client.version({ signal }), 'get /version', access, outbound, now));
+    const version = versionOf(await answered(await client.version({ signal }), 'get /version', asking));
     const groups = [...new Set(engineRights.filter(({ need }) => need === 'served').map(({ group }) => group))];
     const served = new Map<string, string[]>();
     for (const group of groups) {
       const found = await client.servedVersions(group, { signal });
       if (found.kind === 'served') served.set(group, found.versions);
-      else await answered(found, `get /apis/${group}`, access, outbound, now);
+      else await answered(found, `get /apis/${group}`, asking);
     }
     const serves = (group: string) => (served.get(group) ?? []).length > 0;
     const reviewed = await reviewRights(client, { namespaces, clusterScopedKinds, signal }, serves);
     if (reviewed.kind !== 'reviewed') {
-      await answered(reviewed, 'create selfsubjectaccessreviews.authorization.k8s.io', access, outbound, now);
+      await answered(reviewed, 'create selfsubjectaccessreviews.authorization.k8s.io', asking);
       throw new Error('a review that was answered is missing');
     }
     const needed = reviewed.missing.filter(({ optional }) => !optional);
     if (needed.length > 0) throw permissionError(needed, namespaces, publicUrl);
 
-    const identity = await identifyCluster(access, outbound);
-    if (identity === undefined) throw notIdentified();
+    const identity = await identifyCluster(access, outbound, signal);
+    if (identity === undefined) throw signal.aborted ? await notReached(late, asking) : notIdentified();
     const splitVersions = (served.get(splitGroup) ?? []).filter((each) => /^v\d\w{0,20}$/.test(each)).slice(0, 10);
-    const mesh = await detectMesh(client, splitVersions.length > 0);
+    const mesh = await detectMesh(client, splitVersions.length > 0, asking);
     return {
       version,
       identity,
@@ -137,14 +145,8 @@ function notIdentified(): AppError {
 }
 
 /** The body of a good answer. What else came becomes the error of the caller of the API. */
-async function answered(
-  outcome: Outcome,
-  action: string,
-  access: ClusterAccess,
-  outbound: Outbound,
-  now: Date,
-): Promise<unknown> {
-  if (outcome.kind === 'unreachable') throw await notReached(outcome, access, outbound, now);
+async function answered(outcome: Outcome, action: string, asking: Asking): Promise<unknown> {
+  if (outcome.kind === 'unreachable') throw await notReached(outcome, asking);
   if (outcome.status >= 200 && outcome.status < 300) return outcome.body;
   if (outcome.status === 401) {
     throw new AppError('cluster.refused', 'The cluster does not accept this credential (401).', {
@@ -165,11 +167,11 @@ async function answered(
   });
 }
 
+const late: Unreachable = { kind: 'unreachable', code: 'aborted', reason: 'the time is over', sent: true };
+
 async function notReached(
-  outcome: Extract<Outcome, { kind: 'unreachable' }>,
-  access: ClusterAccess,
-  outbound: Outbound,
-  now: Date,
+  outcome: Unreachable,
+  { access, outbound, now, deadlineMs, signal }: Asking,
 ): Promise<AppError> {
   if (outcome.code === 'outbound.refused') {
     return new AppError('cluster.refused', `The cluster could not be reached: ${outcome.reason}`, {
@@ -178,14 +180,18 @@ async function notReached(
     });
   }
   const isTls = outcome.code === 'tls' || outcome.code === 'reset' || outcome.code === 'connect';
-  const chain = isTls ? await explainTls(access, outbound, now) : undefined;
-  const late = outcome.code === 'aborted' ? `it was not done answering within ${deadlineMs / 1000} s` : undefined;
-  return new AppError('cluster.unreachable', `The cluster could not be reached: ${chain ?? late ?? outcome.reason}`, {
-    hint: chain
-      ? 'Only the CA that is registered is trusted.'
-      : 'Check the address, and that this server can reach it.',
-    path: chain?.includes('CA that was given') ? '/caData' : '/server',
-  });
+  const chain = isTls ? await explainTls(access, outbound, { now, signal }) : undefined;
+  const tooLate = outcome.code === 'aborted' ? `it was not done answering within ${deadlineMs / 1000} s` : undefined;
+  return new AppError(
+    'cluster.unreachable',
+    `The cluster could not be reached: ${chain ?? tooLate ?? outcome.reason}`,
+    {
+      hint: chain
+        ? 'Only the CA that is registered is trusted.'
+        : 'Check the address, and that this server can reach it.',
+      path: chain?.includes('CA that was given') ? '/caData' : '/server',
+    },
+  );
 }
 
 function versionOf(body: unknown): string {
@@ -202,31 +208,54 @@ type Mesh = Pick<ClusterSurvey, 'meshConfirmation' | 'meshEvidence'>;
 /**
  * Linkerd's SMI adaptor confirms weights only where ServiceProfiles are served and its workload is there. Where that may not
  * be looked at, waiting for a confirmation that never comes is the safe mistake: a canary fails before it shifts anything.
+ * A look that fails otherwise says nothing, so that the whole fails with it.
+ *
+ * @throws AppError as for every other question
  */
-async function detectMesh(client: KubeClient, servesSplits: boolean): Promise<Mesh> {
-  const profiles = await client.findResource('linkerd.io/v1alpha2', 'ServiceProfile');
+async function detectMesh(client: KubeClient, servesSplits: boolean, asking: Asking): Promise<Mesh> {
+  const { signal } = asking;
+  const profiles = await client.findResource('linkerd.io/v1alpha2', 'ServiceProfile', { signal });
   if (profiles.kind === 'absent') return { meshConfirmation: 'stored', meshEvidence: 'ServiceProfiles are not served' };
+  if (profiles.kind !== 'found') {
+    await answered(profiles, 'get /apis/linkerd.io/v1alpha2', asking);
+    throw new Error('a discovery that was answered is missing');
+  }
   const collection = { apiVersion: 'apps/v1', plural: 'deployments' };
-  const usual = await client.get({ ...collection, namespace: 'linkerd-smi', name: 'smi-adaptor' });
-  if (usual.kind === 'answered' && usual.status === 200) {
+  const usual = await looked(
+    await client.get({ ...collection, namespace: 'linkerd-smi', name: 'smi-adaptor' }, { signal }),
+    'get deployments.apps linkerd-smi/smi-adaptor',
+    asking,
+  );
+  if (usual.status === 200) {
     return { meshConfirmation: 'linkerd-smi', meshEvidence: 'Deployment linkerd-smi/smi-adaptor is there' };
   }
-  const anywhere = await client.request({
-    method: 'GET',
-    path: '/apis/apps/v1/deployments',
-    query: { labelSelector: 'component=smi-adaptor', limit: 1 },
-  });
-  const list = anywhere.kind === 'answered' && anywhere.status === 200 ? anywhere.body : undefined;
-  const items = isRecord(list) ? list.items : undefined;
+  const anywhere = await looked(
+    await client.request({
+      method: 'GET',
+      path: '/apis/apps/v1/deployments',
+      query: { labelSelector: 'component=smi-adaptor', limit: 1 },
+      signal,
+    }),
+    'list deployments.apps',
+    asking,
+  );
+  const items = anywhere.status === 200 && isRecord(anywhere.body) ? anywhere.body.items : undefined;
   if (Array.isArray(items) && items.length > 0) {
     return { meshConfirmation: 'linkerd-smi', meshEvidence: 'a Deployment labelled component=smi-adaptor is there' };
   }
-  const isForbidden = usual.kind === 'answered' && usual.status === 403;
-  if (isForbidden && profiles.kind === 'found' && servesSplits) {
-    const evidence = 'ServiceProfiles and TrafficSplits are served; the credential may not look for the adaptor';
+  if (servesSplits && (usual.status === 403 || anywhere.status === 403)) {
+    const evidence =
+      'ServiceProfiles and TrafficSplits are served; the credential may not look everywhere for the adaptor';
     return { meshConfirmation: 'linkerd-smi', meshEvidence: evidence };
   }
   return { meshConfirmation: 'stored', meshEvidence: 'Linkerd’s SMI adaptor was not found' };
+}
+
+/** An answer that says whether something is there, or that one may not look. */
+async function looked(outcome: Outcome, action: string, asking: Asking): Promise<Answered> {
+  const says = outcome.kind === 'answered' && [200, 403, 404].includes(outcome.status);
+  if (!says) await answered(outcome, action, asking);
+  return outcome as Answered;
 }
 
 /** When a credential says that it ends: `exp` of a JWT (RFC 7519, section 4.1.4), or the end of a certificate. */

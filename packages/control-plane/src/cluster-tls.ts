@@ -16,14 +16,14 @@ const timeoutMs = 5_000;
 export async function explainTls(
   { server, caData }: { server: string; caData: string },
   outbound: Outbound,
-  now: Date,
+  { now, signal }: { now: Date; signal: AbortSignal },
 ): Promise<string | undefined> {
   const { hostname, port } = new URL(server);
   const host = hostname.replace(/^\[(.*)\]$/, '$1');
   const verdict = await outbound.check('cluster', host, Number(port || 443));
   const [address] = verdict.ok ? verdict.addresses : [];
-  if (!address) return undefined;
-  const shown = await chainShown(address.address, Number(port || 443), host, caData);
+  if (!address || signal.aborted) return undefined;
+  const shown = await chainShown(address.address, Number(port || 443), host, caData, signal);
   if (shown === undefined) return undefined;
   if (shown === 'not TLS') return 'what listens at this address does not speak TLS; is it the port of an API server?';
   return wrongWith(shown, caData, host, now);
@@ -31,7 +31,13 @@ export async function explainTls(
 
 type Shown = { leaf: X509Certificate; peer: PeerCertificate; authorizationError: string };
 
-function chainShown(address: string, port: number, host: string, ca: string): Promise<Shown | 'not TLS' | undefined> {
+function chainShown(
+  address: string,
+  port: number,
+  host: string,
+  ca: string,
+  signal: AbortSignal,
+): Promise<Shown | 'not TLS' | undefined> {
   return new Promise((resolve) => {
     // Nothing is sent over it, so that it does not matter whom it trusts.
     const socket = connect({
@@ -46,6 +52,7 @@ function chainShown(address: string, port: number, host: string, ca: string): Pr
       socket.destroy();
       resolve(shown);
     };
+    signal.addEventListener('abort', () => finish(undefined), { once: true });
     socket.once('secureConnect', () => {
       const leaf = socket.getPeerX509Certificate();
       const authorizationError = String(socket.authorizationError ?? '');
