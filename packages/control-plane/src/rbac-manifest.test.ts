@@ -98,6 +98,42 @@ test('every kind that is not known is told, with what is', () => {
   );
 });
 
+test('names that YAML would read as something else than text come back as they were written', () => {
+  for (const name of ['123', '1e3', '007', 'null', 'true', 'no', '0x1f', '1-2', 'y']) {
+    const documents = render({
+      namespace: name,
+      serviceAccount: name,
+      serviceAccountNamespace: name,
+      kind: 'Namespace',
+    });
+    assert.deepEqual(
+      titles(documents),
+      [
+        `ServiceAccount ${name} ${name}`,
+        `Role ${name} ${name}:${name}`,
+        `RoleBinding ${name} ${name}:${name}`,
+        `ClusterRole ${name}:${name}`,
+        `ClusterRoleBinding ${name}:${name}`,
+      ],
+      name,
+    );
+    for (const { metadata, roleRef, subjects = [], rules = [] } of documents) {
+      const named = [metadata.namespace, roleRef?.name, ...subjects.flatMap((each) => [each.name, each.namespace])];
+      const listed = rules.flatMap(({ resourceNames = [], verbs, resources }) => [
+        ...resourceNames,
+        ...verbs,
+        ...resources,
+      ]);
+      for (const value of [...named.filter((each) => each !== undefined), ...listed])
+        assert.equal(typeof value, 'string');
+    }
+    const namespaces = documents
+      .flatMap(({ rules = [] }) => rules)
+      .find(({ verbs }) => verbs.includes('update') && !verbs.includes('create'));
+    assert.deepEqual(namespaces?.resourceNames, [name]);
+  }
+});
+
 test('names that are none never get into the YAML', () => {
   for (const query of [
     { namespace: 'a\n---' },

@@ -13,7 +13,7 @@ import {
   resourceWords,
 } from './engine-rights.ts';
 
-/** What the RBAC to paste is for. Every name was checked against Kubernetes' rules: they stand in YAML as they are. */
+/** What the RBAC to paste is for. Every name was checked against Kubernetes' rules. */
 export type RbacWanted = {
   /** Empty: every namespace of the cluster. */
   namespaces: readonly string[];
@@ -93,9 +93,9 @@ function heading({ namespaces, serviceAccount, serviceAccountNamespace, kinds }:
 #   kind: Secret
 #   type: kubernetes.io/service-account-token
 #   metadata:
-#     name: ${serviceAccount}-token
-#     namespace: ${serviceAccountNamespace}
-#     annotations: { kubernetes.io/service-account.name: ${serviceAccount} }
+#     name: ${scalar(`${serviceAccount}-token`)}
+#     namespace: ${scalar(serviceAccountNamespace)}
+#     annotations: { kubernetes.io/service-account.name: ${scalar(serviceAccount)} }
 # Other kinds in your deployment files: ask for this document with &kind=ConfigMap&kind=Secret and so on.
 # A rule for what the cluster does not serve does no harm.
 `;
@@ -106,13 +106,13 @@ function account({ namespaces, serviceAccount, serviceAccountNamespace }: RbacWa
   const namespace = `apiVersion: v1
 kind: Namespace
 metadata:
-  name: ${serviceAccountNamespace}
+  name: ${scalar(serviceAccountNamespace)}
 `;
   const own = `apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: ${serviceAccount}
-  namespace: ${serviceAccountNamespace}
+  name: ${scalar(serviceAccount)}
+  namespace: ${scalar(serviceAccountNamespace)}
 `;
   return isOther ? [namespace, own] : [own];
 }
@@ -126,8 +126,8 @@ function role(kind: 'Role' | 'ClusterRole', name: string, rules: readonly string
   return `apiVersion: rbac.authorization.k8s.io/v1
 kind: ${kind}
 metadata:
-  name: ${name}
-${namespace === undefined ? '' : `  namespace: ${namespace}\n`}rules:
+  name: ${scalar(name)}
+${namespace === undefined ? '' : `  namespace: ${scalar(namespace)}\n`}rules:
 ${rules.join('')}`;
 }
 
@@ -135,24 +135,33 @@ function binding(kind: 'Role' | 'ClusterRole', name: string, wanted: RbacWanted,
   return `apiVersion: rbac.authorization.k8s.io/v1
 kind: ${kind}Binding
 metadata:
-  name: ${name}
-${namespace === undefined ? '' : `  namespace: ${namespace}\n`}roleRef:
+  name: ${scalar(name)}
+${namespace === undefined ? '' : `  namespace: ${scalar(namespace)}\n`}roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: ${kind}
-  name: ${name}
+  name: ${scalar(name)}
 subjects:
   - kind: ServiceAccount
-    name: ${wanted.serviceAccount}
-    namespace: ${wanted.serviceAccountNamespace}
+    name: ${scalar(wanted.serviceAccount)}
+    namespace: ${scalar(wanted.serviceAccountNamespace)}
 `;
+}
+
+/** Quoted, because YAML reads names that Kubernetes allows, as `123`, `1e3` or `null`, as something else than text. */
+function scalar(text: string): string {
+  return JSON.stringify(text);
+}
+
+function listOf(texts: readonly string[]): string {
+  return `[${texts.map(scalar).join(', ')}]`;
 }
 
 function rule({ group, resource, verbs, why, without }: Right, names: readonly string[] = []): string {
   const optional = without === undefined ? '' : `; optional: without it, ${without}`;
   return `  # ${why}${optional}
-  - apiGroups: ["${group}"]
-    resources: [${resource}]
-${names.length === 0 ? '' : `    resourceNames: [${names.join(', ')}]\n`}    verbs: [${verbs.join(', ')}]
+  - apiGroups: ${listOf([group])}
+    resources: ${listOf([resource])}
+${names.length === 0 ? '' : `    resourceNames: ${listOf(names)}\n`}    verbs: ${listOf(verbs)}
 `;
 }
 
