@@ -204,6 +204,58 @@ test('of changes at the same time none is lost', async () => {
   assert.equal(accessVersion, 3);
 });
 
+test('five verifications at once all succeed, and workers have nothing to load again', async () => {
+  const { accessVersion } = await row();
+  const answers = await Promise.all(Array.from({ length: 5 }, verify));
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    [200, 200, 200, 200, 200],
+  );
+  assert.equal((await row()).accessVersion, accessVersion);
+  serve({ ...honest, groups: { ...groups, 'linkerd.io': ['v1alpha2'] } });
+  await scoped(api.db, tenant, (tx) =>
+    tx.cluster.updateMany({ where: { name }, data: { meshConfirmation: 'linkerd-smi' } }),
+  );
+  assert.equal((await verify()).status, 200);
+  const { meshConfirmation, accessVersion: later } = await row();
+  assert.deepEqual([meshConfirmation, later], ['stored', accessVersion + 1], 'but what they load counts');
+});
+
+test('of five changes at once each is made, or told to come again later', async () => {
+  const answers = await Promise.all(Array.from({ length: 5 }, (_, index) => change({ namespaces: [`shop-${index}`] })));
+  const made = answers.filter(({ status }) => status === 200);
+  assert.ok(made.length > 0);
+  for (const answer of answers.filter(({ status }) => status !== 200)) {
+    assert.deepEqual([answer.status, codesOf(answer)], [409, ['cluster.changing']], answer.text);
+  }
+});
+
+test('a change that others always come before is told to come again later', async () => {
+  const answer = answerAsKubernetes(honest);
+  fake.answer((request, response) => {
+    const bump = () =>
+      scoped(api.db, tenant, (tx) =>
+        tx.cluster.updateMany({ where: { name }, data: { accessVersion: { increment: 1 } } }),
+      );
+    (request.url === '/version' ? bump() : Promise.resolve()).then(() => answer(request, response));
+  });
+  const told = await change({ namespaces: ['shop'] });
+  assert.deepEqual([told.status, codesOf(told)], [409, ['cluster.changing']], told.text);
+  assert.equal(told.headers['retry-after'], '5');
+  assert.deepEqual((await row()).namespaces, []);
+});
+
+test('a mesh setting that is not known fails by name, and never means that stored weights are trusted', async () => {
+  const before = await row();
+  await scoped(api.db, tenant, (tx) => tx.cluster.updateMany({ where: { name }, data: { meshConfirmation: 'istio' } }));
+  const load = createClusterLoader({ db: api.db, vault: api.deps.vault });
+  const key = { organisationId: tenant.organisationId, tenantId: tenant.tenantId, clusterId: before.id };
+  await assert.rejects(load(key), /Invalid option/);
+  await scoped(api.db, tenant, (tx) => tx.cluster.updateMany({ where: { name }, data: { meshSetting: 'istio' } }));
+  assert.equal((await verify()).status, 500);
+  assert.equal((await row()).meshConfirmation, 'istio', 'nothing is changed');
+});
+
 test('a change that changes nothing, or something unknown, is told', async () => {
   for (const [body, code] of [
     [{}, 'request.invalid'],

@@ -25,6 +25,7 @@ export const errorCodes = {
   'cluster.unreachable': { status: 422, title: 'The cluster did not answer' },
   'cluster.permission': { status: 422, title: 'The cluster does not let these credentials do what is needed' },
   'cluster.inUse': { status: 409, title: 'Deployments to the cluster are in progress' },
+  'cluster.changing': { status: 409, title: 'Others change the cluster at the same time' },
   'deployment.conflict': { status: 409, title: 'Another deployment of the application is in progress' },
   'deployment.finishing': { status: 409, title: 'The deployment is past the point of no return' },
   'deployment.final': { status: 409, title: 'The deployment has ended' },

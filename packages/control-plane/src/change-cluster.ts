@@ -1,4 +1,5 @@
-import type { ChangeCluster } from '@cdaas/contract/clusters.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { type ChangeCluster, MeshConfirmation } from '@cdaas/contract/clusters.ts';
 import { AppError } from '@cdaas/contract/errors.ts';
 import { readCredential } from './cluster-access.ts';
 import type { ClusterIdentity } from './cluster-identity.ts';
@@ -32,7 +33,8 @@ const tries = 3;
  * Changes how a cluster is reached, what may be deployed there, or how weights are confirmed. What is absent stays.
  *
  * @throws AppError not.found; cluster.inUse where a deployment in progress is in a namespace that would be closed;
- *   cluster.refused, also for a credential that leads to another cluster; cluster.unreachable, cluster.permission.
+ *   cluster.refused, also for a credential that leads to another cluster; cluster.unreachable, cluster.permission;
+ *   cluster.changing where others keep changing it at the same time.
  *   Nothing is changed then.
  */
 export async function changeCluster(
@@ -62,7 +64,7 @@ export async function changeCluster(
 /**
  * Asks a cluster again all that registration asks, and stores what it answers.
  *
- * @throws AppError not.found, cluster.refused, cluster.unreachable, cluster.permission; nothing is changed then
+ * @throws AppError not.found, cluster.refused, cluster.unreachable, cluster.permission, cluster.changing; nothing is changed then
  */
 export async function verifyCluster(ctx: CallerContext, { name }: { name: string }): Promise<RegisteredCluster> {
   return retried(ctx, name, (row) => {
@@ -89,7 +91,8 @@ async function retried(
     const stored = await scoped(ctx.db, ctx.scope, (tx) => store(tx, ctx, row, columns));
     if (stored !== null) return stored;
   }
-  throw new AppError('dependency.unavailable', `Cluster "${name}" is being changed by others at the same time.`, {
+  throw new AppError('cluster.changing', `Cluster "${name}" is being changed by others at the same time.`, {
+    hint: 'Nothing was changed. Try again.',
     retryAfterSeconds: 5,
   });
 }
@@ -109,9 +112,24 @@ async function store(
   }
   return tx.cluster.update({
     where: { id },
-    data: { ...columns, accessVersion: accessVersion + 1 },
+    data: { ...columns, accessVersion: isChange(row, columns) ? accessVersion + 1 : accessVersion },
     select: visibleCluster,
   });
+}
+
+/** What workers load, and what a change that began before must not undo. What was merely found out again counts as neither. */
+const counted = [
+  'server',
+  'caData',
+  'credential',
+  'namespaces',
+  'clusterScopedKinds',
+  'meshSetting',
+  'meshConfirmation',
+] as const;
+
+function isChange(row: Cluster, columns: Columns): boolean {
+  return counted.some((key) => columns[key] !== undefined && !isDeepStrictEqual(columns[key], row[key]));
 }
 
 /** The access that a change gives, completed by what is registered; undefined where it gives none. */
@@ -174,5 +192,5 @@ const kubeSystem = { verb: 'get', resource: 'namespaces', name: 'kube-system' };
 
 function settingOf({ meshSetting, meshConfirmation }: Cluster): MeshSetting {
   const setting = meshSetting ?? meshConfirmation;
-  return setting === 'detected' || setting === 'linkerd-smi' ? setting : 'stored';
+  return setting === 'detected' ? setting : MeshConfirmation.parse(setting);
 }

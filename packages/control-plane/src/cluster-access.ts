@@ -1,3 +1,4 @@
+import { MeshConfirmation } from '@cdaas/contract/clusters.ts';
 import { type Database, scoped } from './db.ts';
 import type { LoadCluster } from './drivers/kube-clients.ts';
 import type { Vault } from './encryption.ts';
@@ -12,7 +13,7 @@ export function createClusterLoader({ db, vault }: { db: Database; vault: Vault 
     const version = `${row.accessVersion} ${row.verifiedAt.toISOString()}`;
     if (version === knownVersion) return 'unchanged';
     const { name, server, caData, namespaces, clusterScopedKinds } = row;
-    const meshConfirmation = row.meshConfirmation === 'linkerd-smi' ? 'linkerd-smi' : 'stored';
+    const meshConfirmation = MeshConfirmation.parse(row.meshConfirmation);
     return {
       version,
       access: { server, caData, credential: await readCredential(vault, row) },
