@@ -221,6 +221,7 @@ describe('clients by cluster', () => {
   const key = { organisationId: 'o', tenantId: 't', clusterId: 'c' };
   const settings: ClusterSettings = {
     name: 'east',
+    clusterUid: 'uid',
     namespaces: [],
     clusterScopedKinds: [],
     meshConfirmation: 'stored',

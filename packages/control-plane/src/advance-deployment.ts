@@ -6,7 +6,7 @@ import { readDeploymentPlan, readDeploymentState } from '@cdaas/pipeline/stored.
 import type { Logger } from 'pino';
 import { claimsOf } from './claims.ts';
 import type { Clock } from './context.ts';
-import { type Database, scoped } from './db.ts';
+import type { Database } from './db.ts';
 import { type Original, performEffect } from './drivers/effects.ts';
 import type { KubeClients } from './drivers/kube-clients.ts';
 import type { KubeEvents } from './drivers/kube-events.ts';
@@ -69,13 +69,13 @@ export async function openDrive(deps: DriveDeps, row: DrivenDeployment, log: Log
   const { state, news, plan: sealed, ...rest } = row;
   const at = { table: 'deployment', row: row.id, field: 'plan' };
   const plan = readDeploymentPlan(await deps.vault.decryptJson(row.organisationId, at, sealed));
-  const cluster = await scoped(deps.db, row, (tx) => tx.cluster.findUnique({ where: { id: row.clusterId } }));
+  const settings = await deps.clients.settings(row);
   return {
     row: rest,
     owned: true,
     state: readDeploymentState(state),
     plan,
-    clusterUid: cluster?.clusterUid ?? '',
+    clusterUid: settings?.clusterUid ?? '',
     news,
     newest: newestOf(news),
     handed: [],

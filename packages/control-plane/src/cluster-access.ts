@@ -12,12 +12,12 @@ export function createClusterLoader({ db, vault }: { db: Database; vault: Vault 
     // Also by the time, because a release that does not count changes yet may be running beside this one.
     const version = `${row.accessVersion} ${row.verifiedAt.toISOString()}`;
     if (version === knownVersion) return 'unchanged';
-    const { name, server, caData, namespaces, clusterScopedKinds } = row;
+    const { name, clusterUid, server, caData, namespaces, clusterScopedKinds } = row;
     const meshConfirmation = MeshConfirmation.parse(row.meshConfirmation);
     return {
       version,
       access: { server, caData, credential: await readCredential(vault, row) },
-      settings: { name, namespaces, clusterScopedKinds, meshConfirmation },
+      settings: { name, clusterUid, namespaces, clusterScopedKinds, meshConfirmation },
     };
   };
 }

@@ -112,8 +112,8 @@ export function createCommitter(db: Pick<Database, 'prisma'>): Committer {
     commit: (transition) =>
       new Promise((resolve, reject) => {
         waiting.push({ transition, resolve, reject });
-        // On the next turn, so that all that one event loop turn decides goes in one group.
-        flushing ??= Promise.resolve().then(flush);
+        // At the end of this turn of the event loop, so that all that its answers from clusters decide goes in one group.
+        flushing ??= new Promise((done) => setImmediate(done)).then(flush);
       }),
     close: async () => {
       await flushing;

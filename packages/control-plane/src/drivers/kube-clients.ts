@@ -10,6 +10,8 @@ export type ClusterKey = { organisationId: string; tenantId: string; clusterId: 
 /** What a registration says of a cluster besides how it is reached. */
 export type ClusterSettings = {
   name: string;
+  /** The same for all registrations of one cluster. */
+  clusterUid: string;
   /** Empty: all. */
   namespaces: readonly string[];
   clusterScopedKinds: readonly string[];
