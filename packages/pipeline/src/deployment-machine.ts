@@ -1,14 +1,7 @@
-import { setAsideOf } from './adoption-outcomes.ts';
 import { isMoot } from './adoption-programme.ts';
 import { assertNever } from './assert-never.ts';
 import { guardConditions, isGuard, type Sight } from './conditions.ts';
-import {
-  forgetStrangers,
-  heldByDeployment,
-  intruderLines,
-  strangersSeconds,
-  strangersToLookFor,
-} from './deployment-object.ts';
+import { forgetStrangers, heldByDeployment, strangersSeconds, strangersToLookFor } from './deployment-object.ts';
 import {
   type Condition,
   type DeploymentEvent,
@@ -16,19 +9,18 @@ import {
   type Effect,
   isFinal,
   partOf,
-  type Slot,
   type WriteEffect,
 } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import { raiseHeldBy, shortDeadlines } from './guards.ts';
 import { type Instruction, indexOf, type Wait, type Write } from './instructions.ts';
-import { addSeconds, advance, begin, currentInstruction, holdBack, trip, warn } from './moves.ts';
-import { kubectlWords, onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
+import { addSeconds, advance, currentInstruction, holdBack, trip, warn } from './moves.ts';
+import { onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
 import { secondsPerUnit } from './plan.ts';
 import { isPastReturn, programmeOf } from './programme.ts';
 import { isLookFresh } from './second-look.ts';
-import { slotOfObject } from './slot-of-object.ts';
 import { sameWeights } from './traffic/smi.ts';
+import { beginRollBack, finish } from './turning-points.ts';
 
 /**
  * The machine of one deployment. Pure: time is the event's, ids are in the state, and nothing is done here, only asked for.
@@ -387,65 +379,6 @@ function tripOnGuards(state: DeploymentState): void {
     if (!seen?.holds) continue;
     trip(state, { reason: `the new version has traffic but no ready pod: ${seen.detail}`, outcome: 'FAILED' });
   }
-}
-
-function beginRollBack(state: DeploymentState, at: string): void {
-  const { outline, objects } = state;
-  const running = state.steps.find((step) => step.startedAt !== undefined && step.completedAt === undefined);
-  if (running) Object.assign(running, { status: state.rollBack?.outcome ?? 'FAILED', completedAt: at });
-  const list = programmeOf(state);
-  const begun = list.slice(0, list.findIndex(({ id }) => id === state.at) + 1);
-  const changed = outline.objects.flatMap((_, index) => (tracked(state, index)?.made === 'changed' ? [index] : []));
-  const deployments = setAsideOf(state, begun);
-  state.undo = {
-    routes: state.routes.map(({ pinned }, index) => {
-      const given = outline.routes[index]?.canaryServiceGiven === true;
-      return {
-        // One that somebody deleted may live on in the mesh.
-        split:
-          objects[`split.${index}`] !== undefined || begun.slice(0, -1).some(({ id }) => id === `S6.create.${index}`),
-        shifted: begun.some((done) => done.kind === 'write' && shiftsBy(done, `split.${index}`)),
-        starved: state.observed[`guard.starved.${index}`]?.holds === true,
-        canary: given ? (pinned.canary ? 'pinned' : null) : objects[`canary.${index}`] ? 'created' : null,
-        rootPinned: pinned.root,
-      };
-    }),
-    newReplicaSets: outline.workloads.map((_, index) => objects[`newReplicaSet.${index}`] !== undefined),
-    ...(deployments ? { deployments } : {}),
-    changed: changed.reverse(),
-  };
-  state.track = 'rollBack';
-  const first = programmeOf(state)[0];
-  if (!first) throw new Error('a roll back has at least an end');
-  state.inTheWay = null;
-  begin(state, first.id, at);
-}
-
-/** Whether a write asks for traffic on the new version by this split. */
-function shiftsBy({ slot, change }: Write, split: Slot): boolean {
-  return slot === split && change.op === 'weights' && change.weights.canary > 0;
-}
-
-function finish(state: DeploymentState, at: string): void {
-  state.completedAt = at;
-  if (state.track === 'forward') {
-    state.status = 'SUCCEEDED';
-    return;
-  }
-  state.status = state.rollBack?.outcome ?? 'FAILED';
-  state.error = state.rollBack?.reason ?? null;
-  state.leftInCluster.push(...intruderLines(state));
-  for (const [index, object] of state.outline.objects.entries()) {
-    if (tracked(state, index)?.made !== 'created') continue;
-    const condition = object.kind === 'Namespace' ? ' (if nothing else is in it)' : '';
-    state.leftInCluster.push(
-      `${object.kind} ${object.name} was created by this deployment and stays${condition}: kubectl delete ${kubectlWords(object)}`,
-    );
-  }
-}
-
-function tracked(state: DeploymentState, index: number) {
-  return state.objects[slotOfObject(state.outline, index)];
 }
 
 function openStep(state: DeploymentState, instruction: Instruction, at: string): void {
