@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
+import { constants, copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { kubernetesVersion } from '../support/kubernetes-binary.ts';
@@ -16,6 +16,7 @@ The first start builds it from Go modules (Go 1.25 or newer; about 5 minutes on 
 ~/.cache/cdaas, and later starts take some seconds.
 
   --kubeconfig FILE     where to write the kubeconfig     .cdaas-cluster/kubeconfig
+                        (a file that is there already is left alone: name another)
   --splits VERSIONS     versions of TrafficSplits          ${allSplitVersions.join(',')}
   --no-mesh             without the stand-in for the adaptor
   --ready-after MS      from scheduled to ready            500
@@ -42,8 +43,12 @@ function readOptions() {
     const splitVersions = values.splits.split(',').filter((word) => word !== '') as SplitVersion[];
     const unknown = splitVersions.filter((version) => !allSplitVersions.includes(version));
     if (unknown.length > 0) throw new Error(`there is no TrafficSplit version ${unknown.join(', ')}`);
+    const kubeconfig = resolve(values.kubeconfig);
+    if (existsSync(kubeconfig)) {
+      throw new Error(`${kubeconfig} is there already. Name another file, or delete it if no cluster serves it.`);
+    }
     return {
-      kubeconfig: resolve(values.kubeconfig),
+      kubeconfig,
       splitVersions,
       hasMesh: !values['no-mesh'],
       readyAfterMs: milliseconds('ready-after', values['ready-after']),
@@ -77,7 +82,12 @@ try {
   });
   serves = true;
   mkdirSync(dirname(kubeconfig), { recursive: true });
-  copyFileSync(cluster.kubeconfigFile, kubeconfig);
+  try {
+    copyFileSync(cluster.kubeconfigFile, kubeconfig, constants.COPYFILE_EXCL);
+  } catch (error) {
+    await cluster.stop();
+    throw error;
+  }
   const { failed } = cluster.controlPlane;
   console.log(`Kubernetes ${kubernetesVersion} at ${cluster.server}, in ${((performance.now() - began) / 1000).toFixed(1)} s.
 
