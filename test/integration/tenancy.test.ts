@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { installAuth, publicRoutes } from '@cdaas/api/plugins/auth.ts';
 import { scoped } from '@cdaas/control-plane/db.ts';
@@ -83,6 +84,15 @@ test('every route of the app is in the table, with the permission it declares', 
   );
   const table = Object.entries(routes).map(([route, { permission }]) => [route, permission]);
   assert.deepEqual(Object.fromEntries(served.sort()), Object.fromEntries(table.sort()));
+});
+
+test('docs/access.md lists exactly the calls that need a permission, each under its own', () => {
+  const page = readFileSync(new URL('../../docs/access.md', import.meta.url), 'utf8');
+  const documented = [...page.matchAll(/^\| `([a-z]+\.[a-z]+)` .*$/gm)].flatMap(([row, permission]) =>
+    [...row.matchAll(/`([A-Z]+ \/[^`]*)`/g)].map(([, call]) => `${permission}: ${call}`),
+  );
+  const declared = guarded.map(([route, { permission }]) => `${permission}: ${route.replaceAll(/:(\w+)/g, '{$1}')}`);
+  assert.deepEqual(documented.sort(), declared.sort());
 });
 
 test('the list of public routes is closed', () => {
