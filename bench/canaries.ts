@@ -185,9 +185,12 @@ async function measureOn(backend: QueueBackend): Promise<[Map<RowId, Figure>, st
   }
 }
 
-/** In all, and patches of TrafficSplits for each weight. Watches and what looks after the cluster's health are told apart. */
+/**
+ * In all, and patches of TrafficSplits for each weight. Watches, Events and what looks after the cluster's health (/version)
+ * are told apart; discovery is not.
+ */
 function requestsFigure(counts: Counts): Figure {
-  const isBeside = (kind: string) => kind.startsWith('watch ') || kind.endsWith(' events') || kind.includes(' /');
+  const isBeside = (kind: string) => /^watch | events$| \/version\b/.test(kind);
   const sum = (which: (kind: string) => boolean) =>
     Object.entries(counts).reduce((total, [kind, count]) => total + (which(kind) ? count : 0), 0);
   const [all, beside] = [sum((kind) => !isBeside(kind)), sum(isBeside)];
