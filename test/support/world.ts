@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { registerCluster } from '@cdaas/control-plane/clusters.ts';
 import { type Database, openDatabase } from '@cdaas/control-plane/db.ts';
-import type { KubeLimits } from '@cdaas/control-plane/drivers/kube-transport.ts';
 import { createVault, loadOrCreateKey } from '@cdaas/control-plane/encryption.ts';
 import { listenForEvents } from '@cdaas/control-plane/listen.ts';
 import { bootstrap, type NewCredential } from '@cdaas/control-plane/organisations.ts';
@@ -15,7 +14,7 @@ import { openQueue } from '@cdaas/control-plane/queue.ts';
 import { startPipeline } from '@cdaas/control-plane/start.ts';
 import type { Outline } from '@cdaas/pipeline/deployment-state.ts';
 import type { FileText } from '@cdaas/pipeline/file/parse.ts';
-import { startWorker, type Worker } from '@cdaas/worker/worker.ts';
+import { startWorker, type Worker, type WorkerDeps } from '@cdaas/worker/worker.ts';
 import { pino } from 'pino';
 import type { ClusterClient } from './cluster-client.ts';
 import { cloneDatabase } from './database.ts';
@@ -59,7 +58,7 @@ export type WorldOptions = {
   drainSeconds?: number;
   logLevel?: string;
   /** Of the workers in this process. */
-  clusterLimits?: Partial<KubeLimits>;
+  towardsClusters?: Pick<WorkerDeps, 'clusterLimits' | 'clusterPatience'>;
   /** Where names lead; as the operating system says, where it is left out. */
   resolve?: Resolve;
 };
@@ -85,7 +84,6 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
   const allow = 'cluster:127.0.0.1/32:*';
   const allowed = parseOutboundAllow(allow);
   if (!allowed.ok) throw new Error('the rule of this support is not readable');
-  const limits = options.clusterLimits === undefined ? {} : { clusterLimits: options.clusterLimits };
   const outbound = createOutbound(allowed.rules, options.resolve);
   const open = async (role: 'cdaas_api' | 'cdaas_worker') => {
     const db = await openDatabase({ url: clone.url, role });
@@ -100,7 +98,7 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
   const listener = await listenForEvents(db, () => stirred.emit('event'));
   const workers = await Promise.all(
     Array.from({ length: options.workers ?? 1 }, () =>
-      startWorker({ ...forWorkers, ...limits, log: log.child({ process: 'worker' }) }),
+      startWorker({ ...forWorkers, ...options.towardsClusters, log: log.child({ process: 'worker' }) }),
     ),
   );
   const processes: WorkerProcess[] = [];
@@ -149,7 +147,11 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
     },
 
     async startWorker() {
-      const worker = await startWorker({ ...forWorkers, ...limits, log: log.child({ process: 'worker' }) });
+      const worker = await startWorker({
+        ...forWorkers,
+        ...options.towardsClusters,
+        log: log.child({ process: 'worker' }),
+      });
       workers.push(worker);
       return worker;
     },

@@ -11,7 +11,7 @@ import type { Outbound } from '@cdaas/control-plane/outbound.ts';
 import { holdWorkerLock, liveWorkers, type UnfoldedEvent } from '@cdaas/control-plane/ownership.ts';
 import type { WakeQueue } from '@cdaas/control-plane/queue.ts';
 import { createCommitter } from '@cdaas/control-plane/transitions.ts';
-import { createWatches } from '@cdaas/control-plane/watches.ts';
+import { createWatches, type Patience } from '@cdaas/control-plane/watches.ts';
 import type { Logger } from 'pino';
 import { startHealthChecks } from './health.ts';
 import { createSweep } from './sweep.ts';
@@ -23,8 +23,9 @@ export type WorkerDeps = {
   vault: Vault;
   outbound: Outbound;
   log: Logger;
-  /** Of each cluster; what is left out is as usual. */
+  /** Towards each cluster; what is left out is as usual. */
   clusterLimits?: Partial<KubeLimits>;
+  clusterPatience?: Partial<Patience>;
   /** Between two looks at whether a cluster answers. */
   clusterCheckSeconds?: number;
 };
@@ -36,7 +37,7 @@ const tidyEveryMs = 600_000;
 
 /** Starts a worker: it takes due pipelines and deployments, drives them, and watches their clusters. */
 export async function startWorker(deps: WorkerDeps): Promise<Worker> {
-  const { db, queue, vault, outbound, log, clusterLimits = {}, clusterCheckSeconds = 30 } = deps;
+  const { db, queue, vault, outbound, log, clusterLimits = {}, clusterPatience = {}, clusterCheckSeconds = 30 } = deps;
   const lock = await holdWorkerLock(db, {
     onLost: (err) => log.warn({ err }, 'the liveness lock was lost'),
     onBack: () => log.info('the liveness lock is held again'),
@@ -46,7 +47,7 @@ export async function startWorker(deps: WorkerDeps): Promise<Worker> {
   const clients = createKubeClients(loadCluster, outbound, { limits: clusterLimits });
   const committer = createCommitter(db);
   const wake = (id: string, news?: UnfoldedEvent[]) => engine.wake(id, news);
-  const watches = createWatches({ db, clients, queue, workerId, log, wake });
+  const watches = createWatches({ db, clients, queue, workerId, log, wake, patience: clusterPatience });
   const instance = await instanceId(db);
   const kubeEvents = createKubeEvents({ clients, instance, log });
   const engine = createEngine({

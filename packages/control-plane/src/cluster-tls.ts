@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
-import { checkServerIdentity, connect, type PeerCertificate } from 'node:tls';
+import { connect } from 'node:tls';
 import { shownText } from '@cdaas/contract/text.ts';
 import type { Outbound } from './outbound.ts';
 
@@ -29,7 +29,7 @@ export async function explainTls(
   return wrongWith(shown, caData, host, now);
 }
 
-type Shown = { leaf: X509Certificate; peer: PeerCertificate; authorizationError: string };
+type Shown = { leaf: X509Certificate; authorizationError: string };
 
 function chainShown(
   address: string,
@@ -56,7 +56,7 @@ function chainShown(
     socket.once('secureConnect', () => {
       const leaf = socket.getPeerX509Certificate();
       const authorizationError = String(socket.authorizationError ?? '');
-      finish(leaf && { leaf, peer: socket.getPeerCertificate(), authorizationError });
+      finish(leaf && { leaf, authorizationError });
     });
     socket.once('timeout', () => finish(undefined));
     socket.once('error', (error) => {
@@ -66,7 +66,7 @@ function chainShown(
   });
 }
 
-function wrongWith({ leaf, peer, authorizationError }: Shown, caData: string, host: string, now: Date) {
+function wrongWith({ leaf, authorizationError }: Shown, caData: string, host: string, now: Date) {
   const from = new Date(leaf.validFrom);
   const until = new Date(leaf.validTo);
   if (until < now) return `the server’s certificate ended ${day(until)}; renew it`;
@@ -87,7 +87,8 @@ function wrongWith({ leaf, peer, authorizationError }: Shown, caData: string, ho
       ? `the server’s certificate names ${issuer} as its issuer, but the CA of that name that was given did not sign it: another CA of the same name did, as after a cluster was made anew`
       : `the server’s certificate was issued by ${issuer}, and the CA that was given is ${list(registered)}; give the root of its chain, with what lies between if the server does not send that`;
   }
-  if (checkServerIdentity(host, peer) !== undefined) {
+  const isNamed = isIP(host) === 0 ? leaf.checkHost(host) : leaf.checkIP(host);
+  if (isNamed === undefined) {
     return `the server’s certificate is for ${names(leaf)}, not for ${host}; register the cluster by one of those names`;
   }
   return undefined;

@@ -49,6 +49,15 @@ export type WatchesDeps = {
   log: Logger;
   /** News was appended for a deployment that this worker drives: all of one append. */
   wake(deploymentId: string, news: UnfoldedEvent[]): void;
+  patience?: Partial<Patience>;
+};
+
+/** With clusters whose watches are broken. */
+export type Patience = {
+  /** How long watches may be stale before the cluster is asked, and how often it is. Default 5 s. */
+  pollEveryMs: number;
+  /** How long a cluster may be neither watched nor asked with success before its deployments hear of it. Default 12 s. */
+  unseenAfterMs: number;
 };
 
 type Cluster = {
@@ -80,10 +89,6 @@ type Cluster = {
 const releaseAfterMs = 60_000;
 /** How long after a report that could not be stored, or was one too many, it is tried again. */
 const retryAfterMs = 1_000;
-/** How long watches may be stale before the cluster is asked, and how often. */
-const pollEveryMs = 5_000;
-/** How long a cluster may be neither watched nor asked with success before its deployments hear of it. */
-const unseenAfterMs = 12_000;
 /** Deployments asked for in one such round, so that it stays bounded. */
 const polledAtOnce = 20;
 /**
@@ -93,6 +98,7 @@ const polledAtOnce = 20;
 const reportsAtOnce = 20;
 
 export function createWatches(deps: WatchesDeps): Watches {
+  const { pollEveryMs = 5_000, unseenAfterMs = 12_000 } = deps.patience ?? {};
   const clusters = new Map<string, Cluster>();
   const taking = new Map<string, Promise<void>>();
   let closed = false;

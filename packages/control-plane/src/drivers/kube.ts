@@ -217,7 +217,8 @@ async function listAll(
     if (read.next === '') return { kind: 'listed', objects, resourceVersion: read.resourceVersion };
     next = read.next;
   }
-  const reason = `the cluster lists more than ${maxObjects} objects of ${collection.plural}, or ${maxBytes / mebibyte} MiB of them`;
+  const found = `${objects.length} objects in ${Math.ceil(bytes / mebibyte)} MiB, and more`;
+  const reason = `the cluster lists too many ${collection.plural} for this server: ${found}`;
   return { kind: 'unreachable', code: 'answer.tooLarge', reason, sent: true };
 }
 
