@@ -141,7 +141,8 @@ export function renderWrite(input: {
     case 'label':
       return { verb: 'patch', ref, body: { metadata: guarded({ labels: change.labels }) } };
     case 'resume': {
-      const { paused } = originOf(input).spec as { paused?: boolean };
+      // A manifest's own pause is ignored; one of somebody's in the Deployment that was there before is put back.
+      const { paused } = (state.track === 'rollBack' ? originOf(input).spec : {}) as { paused?: boolean };
       const spec = { paused: paused === true ? true : null };
       return { verb: 'patch', ref, body: { metadata: guarded({ labels: { [deploymentKey]: null } }), spec } };
     }
