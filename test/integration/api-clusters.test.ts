@@ -276,6 +276,47 @@ test('what is allowed in all namespaces is not asked again for each, and the res
   assert.match((await clusterRow('narrow')).clusterUid, /^sha256:/);
 });
 
+test('a credential for a hundred namespaces takes one question in each, and single ones only where rules are not all', async () => {
+  const namespaces = Array.from({ length: 100 }, (_, index) => `n${index}`);
+  const all = { verbs: ['*'], apiGroups: ['*'], resources: ['*'] };
+  const narrow = [
+    { ...all, verbs: ['get', 'list', 'watch', 'create', 'update', 'patch', 'delete'], resources: ['*'] },
+    { ...all, resourceNames: ['one'], verbs: ['nothing'] },
+  ];
+  const allowed = ({ namespace, resource }: Attributes) => namespace !== undefined || resource === 'namespaces';
+  const reviews: Attributes[] = [];
+  const asked = new Map<string, number>();
+  const rules = (namespace: string) => {
+    asked.set(namespace, (asked.get(namespace) ?? 0) + 1);
+    return { resourceRules: narrow, incomplete: namespace === 'n1' };
+  };
+  fake.answer(answerAsKubernetes({ uid: 'u', allowed, rules }, reviews));
+  const answer = await register({ name: 'hundred', ...fakeAccess, namespaces });
+  assert.equal(answer.status, 201, answer.text);
+  const { missing } = (answer.json as { verification: { missing: object[] } }).verification;
+  assert.deepEqual(missing, []);
+  assert.deepEqual([asked.size, Math.max(...asked.values())], [100, 1]);
+  assert.deepEqual(
+    reviews.filter(({ namespace }) => namespace?.startsWith('n')),
+    [],
+    'rules say yes also where they are not all',
+  );
+
+  const partial = [
+    { verbs: ['*'], apiGroups: ['*'], resources: ['services'], resourceNames: ['web'] },
+    { verbs: ['get'], apiGroups: ['*'], resources: ['*'] },
+  ];
+  reviews.length = 0;
+  const some = (namespace: string) => ({ resourceRules: partial, incomplete: namespace === 'b' });
+  fake.answer(answerAsKubernetes({ uid: 'u', allowed, rules: some }, reviews));
+  const refused = await register({ name: 'x', ...fakeAccess, namespaces: ['a', 'b'], clusterScopedKinds: [] });
+  assert.match(refused.text, /may not list services in namespace a\./);
+  assert.ok(!refused.text.includes('in namespace b'), 'which said yes when asked singly');
+  assert.ok(!refused.text.includes('may not get services'));
+  const places = new Set(reviews.map(({ namespace }) => namespace));
+  assert.ok(places.has('b') && !places.has('a'), 'what rules settle is not asked');
+});
+
 test('every right that is missing is told at once, by verb, resource and namespace, with the RBAC to paste', async () => {
   const missing = ({ verb, resource, namespace }: Attributes) =>
     (resource === 'replicasets' && verb === 'patch' && namespace !== 'a') ||
@@ -393,7 +434,7 @@ test('the RBAC to paste is for everybody, as YAML, and says which parameter is n
   const answer = await api.call(null, 'GET', '/clusters/rbac.yaml?namespace=shop&kind=Secret&serviceAccount=deployer');
   assert.equal(answer.status, 200, answer.text);
   assert.equal(answer.headers['content-type'], 'application/yaml; charset=utf-8');
-  for (const words of ['kind: RoleBinding', 'namespace: shop', 'resources: [secrets]', 'name: deployer']) {
+  for (const words of ['kind: RoleBinding', 'namespace: "shop"', 'resources: ["secrets"]', 'name: "deployer"']) {
     assert.ok(answer.text.includes(words), words);
   }
   for (const [query, words] of [

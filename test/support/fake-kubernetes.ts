@@ -11,13 +11,15 @@ export type FakeKubernetes = {
   /** API groups that are served, with their versions. */
   groups?: Record<string, string[]>;
   version?: string;
+  /** What a SelfSubjectRulesReview answers of a namespace; default: such reviews are not served. */
+  rules?: (namespace: string) => { resourceRules: object[] | null; incomplete: boolean };
   /** The one token that is accepted. */
   token?: string;
 };
 
 /** Enough of the Kubernetes API to register a cluster with, for a server that answers as a test tells it to. */
 export function answerAsKubernetes(fake: FakeKubernetes, reviews: Attributes[] = []): Handler {
-  const { allowed = () => true, uid, groups = {}, version = 'v1.35.4', token } = fake;
+  const { allowed = () => true, uid, groups = {}, version = 'v1.35.4', token, rules } = fake;
   return (request, response) => {
     const path = (request.url ?? '').split('?')[0] ?? '';
     if (token !== undefined && request.headers.authorization !== `Bearer ${token}`) {
@@ -28,6 +30,10 @@ export function answerAsKubernetes(fake: FakeKubernetes, reviews: Attributes[] =
       const { spec } = JSON.parse(request.text) as { spec: { resourceAttributes: Attributes } };
       reviews.push(spec.resourceAttributes);
       return json(response, 201, { spec, status: { allowed: allowed(spec.resourceAttributes) } });
+    }
+    if (rules && path.endsWith('/selfsubjectrulesreviews')) {
+      const { spec } = JSON.parse(request.text) as { spec: { namespace: string } };
+      return json(response, 201, { spec: {}, status: { nonResourceRules: [], ...rules(spec.namespace) } });
     }
     if (path === '/api/v1/namespaces/kube-system') {
       return uid === undefined

@@ -71,12 +71,17 @@ export function authorize(store: Store, user: User, asked: Attributes): void {
 
 export function isAllowed(store: Store, user: User, asked: Attributes): boolean {
   if (user.groups.includes('system:masters')) return true;
+  return rulesFor(store, user, asked.namespace).some((rule) => isCovered(rule, asked));
+}
+
+/** What the bindings of a user allow in a namespace, those of all namespaces included. */
+function rulesFor(store: Store, user: User, namespace: string): Rule[] {
   const everywhere = store.list('clusterrolebindings.rbac.authorization.k8s.io');
-  const here = asked.namespace ? store.list('rolebindings.rbac.authorization.k8s.io', asked.namespace) : [];
-  return [...everywhere, ...here].some(({ object }) => {
+  const here = namespace ? store.list('rolebindings.rbac.authorization.k8s.io', namespace) : [];
+  return [...everywhere, ...here].flatMap(({ object }) => {
     const { subjects, roleRef } = object as Binding;
     const isBound = (subjects ?? []).some((subject) => isSubject(subject, user, object.metadata.namespace));
-    return isBound && rulesOf(store, roleRef, object.metadata.namespace).some((rule) => isCovered(rule, asked));
+    return isBound ? rulesOf(store, roleRef, object.metadata.namespace) : [];
   });
 }
 
@@ -123,4 +128,30 @@ export function review(store: Store, user: User, body: unknown): KubeObject {
   const kind = 'SelfSubjectAccessReview';
   const metadata = {} as KubeObject['metadata'];
   return { apiVersion: 'authorization.k8s.io/v1', kind, metadata, spec, status: { allowed } };
+}
+
+/**
+ * Answers a `SelfSubjectRulesReview` of authorization.k8s.io/v1: all that the user may do in one namespace.
+ *
+ * @throws ApiError 400 without a namespace
+ */
+export function reviewRules(store: Store, user: User, body: unknown): KubeObject {
+  const spec = isFields(body) && isFields(body.spec) ? body.spec : {};
+  const { namespace } = spec;
+  if (typeof namespace !== 'string' || namespace === '') {
+    throw new ApiError(400, 'BadRequest', 'no namespace on request');
+  }
+  const all: Rule = { verbs: ['*'], apiGroups: ['*'], resources: ['*'] };
+  const rules = user.groups.includes('system:masters') ? [all] : rulesFor(store, user, namespace);
+  const reviews: Rule = {
+    verbs: ['create'],
+    apiGroups: ['authorization.k8s.io'],
+    resources: ['selfsubjectaccessreviews', 'selfsubjectrulesreviews'],
+  };
+  const resourceRules = [reviews, ...rules];
+  const nonResourceRules = [{ verbs: ['get'], nonResourceURLs: ['*'] }];
+  const kind = 'SelfSubjectRulesReview';
+  const metadata = {} as KubeObject['metadata'];
+  const status = { resourceRules, nonResourceRules, incomplete: false };
+  return { apiVersion: 'authorization.k8s.io/v1', kind, metadata, spec: {}, status };
 }

@@ -68,9 +68,10 @@ export function resourceList(registry: Registry, name: string, version: string) 
       : []),
   ]);
   if (name === reviewGroup) {
-    const kind = 'SelfSubjectAccessReview';
-    const review = { singularName: kind.toLowerCase(), namespaced: false, kind, verbs: ['create'] };
-    resources.push({ name: 'selfsubjectaccessreviews', ...review });
+    for (const kind of ['SelfSubjectAccessReview', 'SelfSubjectRulesReview']) {
+      const singularName = kind.toLowerCase();
+      resources.push({ name: `${singularName}s`, singularName, namespaced: false, kind, verbs: ['create'] });
+    }
   }
   if (resources.length === 0) return undefined;
   const prefix = name ? `${name}/` : '';

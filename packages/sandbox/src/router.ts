@@ -1,7 +1,7 @@
 /** From a request's path and query to a verb of the API and its answer. */
 import { setTimeout } from 'node:timers/promises';
 import * as api from './api.ts';
-import { type Attributes, authorize, requestToken, review, type User, userOf } from './authorization.ts';
+import { type Attributes, authorize, requestToken, review, reviewRules, type User, userOf } from './authorization.ts';
 import * as discovery from './discovery.ts';
 import { ApiError, badRequest, methodNotAllowed, noSuchPath } from './errors.ts';
 import { drop, type Request, type Response, readBody, sendJson, sendStatus, sendText } from './http.ts';
@@ -75,9 +75,10 @@ async function route(router: Router, user: User, request: Request, response: Res
     if (request.method !== 'GET') throw methodNotAllowed();
     return sendJson(response, 200, document);
   }
-  if (path.join('/') === 'apis/authorization.k8s.io/v1/selfsubjectaccessreviews') {
+  const answerReview = reviews[path.join('/')];
+  if (answerReview) {
     if (request.method !== 'POST') throw methodNotAllowed();
-    return sendJson(response, 201, review(store, user, await readBody(request)));
+    return sendJson(response, 201, answerReview(store, user, await readBody(request)));
   }
   if (!isApiPath(path, registry)) return sendText(response, 404, '404 page not found\n', 'text/plain; charset=utf-8');
   const target = resolve(router.cluster, path);
@@ -95,6 +96,11 @@ async function route(router: Router, user: User, request: Request, response: Res
   }
   return answerWrite(router, target, url, request, response);
 }
+
+const reviews: Record<string, typeof review> = {
+  'apis/authorization.k8s.io/v1/selfsubjectaccessreviews': review,
+  'apis/authorization.k8s.io/v1/selfsubjectrulesreviews': reviewRules,
+};
 
 const noAttributes = { verb: '', group: '', resource: '', subresource: '', namespace: '', name: '' };
 

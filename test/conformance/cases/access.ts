@@ -87,6 +87,30 @@ export const accessCases: Cases = {
     assert.equal(await ask('patch', 'trafficsplits', { group: 'split.smi-spec.io' }), false);
   },
 
+  'a SelfSubjectRulesReview says all that the credential may do in a namespace': async (at) => {
+    const { headers } = await account(at, [
+      { apiGroups: [''], resources: ['services'], verbs: ['get', 'patch'] },
+      { apiGroups: ['apps'], resources: ['deployments'], resourceNames: ['web'], verbs: ['get'] },
+    ]);
+    const path = '/apis/authorization.k8s.io/v1/selfsubjectrulesreviews';
+    const rules = async (namespace: string, of: string) => {
+      const { code, body } = await at.call('POST', path, { spec: { namespace } }, headers);
+      const { incomplete, resourceRules } = body.status as Partial<Record<string, unknown>>;
+      assert.deepEqual([code, body.kind, incomplete], [201, 'SelfSubjectRulesReview', false]);
+      const listed = resourceRules as Record<string, string[]>[];
+      return listed.filter(({ resources }) => resources?.includes(of));
+    };
+    await until('the right is in force', async () => (await rules(at.namespace, 'services')).length > 0);
+    const services = { verbs: ['get', 'patch'], apiGroups: [''], resources: ['services'] };
+    assert.deepEqual(await rules(at.namespace, 'services'), [services]);
+    const named = { verbs: ['get'], apiGroups: ['apps'], resources: ['deployments'], resourceNames: ['web'] };
+    assert.deepEqual(await rules(at.namespace, 'deployments'), [named]);
+    assert.deepEqual(await rules('default', 'services'), []);
+    assert.equal((await rules('default', 'selfsubjectrulesreviews')).length, 1, 'of every signed-in user');
+    const nowhere = await at.call('POST', path, { spec: {} }, headers);
+    assert.deepEqual([nowhere.code, nowhere.body.message], [400, 'no namespace on request']);
+  },
+
   'a ClusterRole that is bound gives its rights in every namespace, and * is every verb, group or resource': async (
     at,
   ) => {
