@@ -178,7 +178,10 @@ export async function startUnpleasantCluster(real: ClusterAddress): Promise<Unpl
         met += 1;
       }
       cut();
+      let isOver = false;
       return () => {
+        if (isOver) return;
+        isOver = true;
         trouble = {};
         tls.setSecureContext(secure(identities.good));
         cut();
