@@ -139,6 +139,24 @@ test('of several workers one takes each check, and a result that comes late is d
   assert.equal((await health()).state, 'healthy', 'the later check stands');
 });
 
+test('organisations have their turns: one with many clusters that are long due delays nobody else', async () => {
+  const body = { server: fake.url, caData: authority.certificate, token };
+  for (const each of ['a', 'b', 'c']) {
+    assert.equal(
+      (await api.call(tenant.admin, 'POST', '/clusters', { body: { ...body, name: `${name}-${each}` } })).status,
+      201,
+    );
+  }
+  const other = await createTestTenant(api, 'other');
+  assert.equal((await api.call(other.admin, 'POST', '/clusters', { body: { ...body, name: 'theirs' } })).status, 201);
+  await pass();
+  const { organisationId } = other;
+  const since = new Date(Date.now() - 1000);
+  await api.worker.prisma.clusterHealth.updateMany({ where: { organisationId }, data: { nextCheckAt: since } });
+  const taken = await takeDueChecks(deps, 2);
+  assert.deepEqual(taken.map((each) => each.organisationId).sort(), [tenant.organisationId, organisationId].sort());
+});
+
 test('what a cluster says is cut, shown as text, and never holds the credential', () => {
   const body = { kind: 'Status', message: `\u001b[31m${token}\n${'x'.repeat(900)}` };
   const { error } = judge({ kind: 'answered', status: 500, body }, 1, [token]);

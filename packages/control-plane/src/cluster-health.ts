@@ -35,7 +35,7 @@ const timeoutMs = 10_000;
 const keptChanges = 50;
 const maxErrorLength = 300;
 
-/** Takes checks that are due, `most` at most; whoever takes one is the only one who carries it out. */
+/** Takes checks that are due, `most` at most, organisations in turn as claim_due does; whoever takes one is the only one who carries it out. */
 export function takeDueChecks(
   { db, everySeconds }: Pick<ClusterHealthDeps, 'db' | 'everySeconds'>,
   most: number,
@@ -44,8 +44,13 @@ export function takeDueChecks(
     update cluster_health h
     set attempt = h.attempt + 1, next_check_at = clock_timestamp() + make_interval(secs => ${everySeconds}::float8)
     from (
-      select cluster_id from cluster_health where next_check_at <= clock_timestamp()
-      order by next_check_at limit ${most}::int for update skip locked
+      select locked.cluster_id from cluster_health locked
+      join (
+        select cluster_id, next_check_at, row_number() over (partition by organisation_id order by next_check_at) as turn
+        from cluster_health where next_check_at <= clock_timestamp()
+        order by turn, next_check_at limit ${most}::int
+      ) candidate on candidate.cluster_id = locked.cluster_id and candidate.next_check_at = locked.next_check_at
+      for update of locked skip locked
     ) due
     where h.cluster_id = due.cluster_id
     returning h.cluster_id::text as "clusterId", h.organisation_id::text as "organisationId",
