@@ -44,6 +44,7 @@ const routes: Record<string, Row> = {
   'POST /pipelines/:id/redeploy': { permission: 'deployment.start', names: true },
   'GET /deployments/:id': { permission: 'deployment.view', names: true },
   'GET /deploy-engine/deployments/:id': { permission: 'deployment.view', names: true },
+  'POST /deployments/:id/resume': { permission: 'deployment.manage', names: true },
   'POST /deployments/:id/rollback': { permission: 'deployment.manage', names: true },
   'POST /deployments/:id/steps/:ref/approve': { permission: 'deployment.approve', names: true },
   'POST /v1/graphql': { permission: 'deployment.view', body: { query: '{ __typename }' } },

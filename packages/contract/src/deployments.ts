@@ -78,6 +78,11 @@ export type DeploymentView = z.infer<typeof DeploymentView>;
 
 /** The request was taken; what it leads to shows in the deployment and its events. `status` is that of the moment. */
 export const ActionAnswer = z
-  .object({ id: z.string(), accepted: z.enum(['approve', 'rollback']), status: StepStatus, phase: DeploymentPhase })
+  .object({
+    id: z.string(),
+    accepted: z.enum(['approve', 'resume', 'rollback']),
+    status: StepStatus,
+    phase: DeploymentPhase,
+  })
   .meta({ id: 'ActionAnswer' });
 export type ActionAnswer = z.infer<typeof ActionAnswer>;

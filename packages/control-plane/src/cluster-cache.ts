@@ -1,5 +1,5 @@
 import type { ClusterView } from '@cdaas/pipeline/conditions.ts';
-import type { Condition } from '@cdaas/pipeline/deployment-state.ts';
+import type { Condition, HeldKind } from '@cdaas/pipeline/deployment-state.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { hashKey } from '@cdaas/pipeline/marks.ts';
 import { essenceOf, weightOf } from './drivers/kube-essence.ts';
@@ -10,13 +10,15 @@ import { serviceNameLabel } from './drivers/surroundings.ts';
  * touches, so that only the conditions that look at them are evaluated again.
  */
 
-export type WatchedKind = 'Service' | 'EndpointSlice' | 'Pod' | 'ReplicaSet' | 'Deployment' | 'ServiceProfile';
+export type WatchedKind = HeldKind | 'EndpointSlice' | 'Pod' | 'Deployment' | 'ServiceProfile';
 
 export type ClusterCache = ClusterView & {
   /** Replaces all objects of a kind (in one namespace, where given) and answers the interests touched. */
   replace(kind: WatchedKind, objects: KubernetesObject[], namespace?: string): Set<string>;
   put(kind: WatchedKind, object: KubernetesObject): Set<string>;
   remove(kind: WatchedKind, object: KubernetesObject): Set<string>;
+  /** All changes of a kind (in one namespace, where given) up to this resourceVersion are in. */
+  reach(kind: WatchedKind, resourceVersion: string, namespace?: string): void;
   /** About how many bytes of memory it takes. */
   weight(): number;
 };
@@ -31,8 +33,6 @@ export function interestsOf(condition: Condition): string[] {
     case 'starved':
     case 'short':
       return [service(condition.service), pods(condition.hash)];
-    case 'unpinned':
-      return [service(condition.service)];
     case 'enough':
       return [
         service(condition.service),
@@ -59,10 +59,14 @@ export function interestsOf(condition: Condition): string[] {
     case 'mesh':
     case 'meshDropped':
       return [`profile/${namespace}/${condition.root}`];
+    case 'changed': {
+      const { kind, name } = condition.object;
+      return [interestOf(kind, { metadata: { namespace, name } })];
+    }
   }
 }
 
-function interestOf(kind: WatchedKind, { metadata }: KubernetesObject): string {
+function interestOf(kind: WatchedKind, { metadata }: Pick<KubernetesObject, 'metadata'>): string {
   const namespace = metadata.namespace ?? '';
   switch (kind) {
     case 'Service':
@@ -73,6 +77,8 @@ function interestOf(kind: WatchedKind, { metadata }: KubernetesObject): string {
       return `pods/${namespace}/${metadata.labels?.[hashKey] ?? ''}`;
     case 'ReplicaSet':
       return `replicaset/${namespace}/${metadata.name}`;
+    case 'TrafficSplit':
+      return `split/${namespace}/${metadata.name}`;
     case 'Deployment':
       return `deployment/${namespace}/${metadata.name}`;
     case 'ServiceProfile':
@@ -86,6 +92,8 @@ export function createClusterCache(): ClusterCache {
     WatchedKind,
     { objects: Map<string, KubernetesObject>; byInterest: Map<string, Set<string>> }
   >();
+  /** By kind and namespace. */
+  const reached = new Map<string, string>();
   let weight = 0;
   const table = (kind: WatchedKind) => {
     let entry = kinds.get(kind);
@@ -134,6 +142,9 @@ export function createClusterCache(): ClusterCache {
     put,
     remove,
     weight: () => weight,
+    reach: (kind, resourceVersion, namespace = '') => void reached.set(`${kind}/${namespace}`, resourceVersion),
+    // Nothing at all before the first list.
+    shownUpTo: (kind, namespace) => reached.get(`${kind}/${namespace}`) ?? reached.get(`${kind}/`) ?? '0',
     replace(kind, objects, namespace) {
       const touched = new Set<string>();
       for (const known of [...table(kind).objects.values()]) {
@@ -147,6 +158,7 @@ export function createClusterCache(): ClusterCache {
     endpointSlices: (namespace, service) => find('EndpointSlice', `service/${namespace}/${service}`),
     pods: (namespace, hash) => find('Pod', `pods/${namespace}/${hash}`),
     replicaSet: (namespace, name) => table('ReplicaSet').objects.get(`${namespace}/${name}`),
+    trafficSplit: (namespace, name) => table('TrafficSplit').objects.get(`${namespace}/${name}`),
     deployment: (namespace, name) => table('Deployment').objects.get(`${namespace}/${name}`),
     serviceProfile: (namespace, service) => find('ServiceProfile', `profile/${namespace}/${service}`)[0],
   };

@@ -8,6 +8,7 @@ import {
   isFinal,
 } from '@cdaas/pipeline/deployment-state.ts';
 import { shorten } from '@cdaas/pipeline/file/words.ts';
+import { canResume } from '@cdaas/pipeline/mend.ts';
 import { currentInstruction } from '@cdaas/pipeline/moves.ts';
 import { waitsFor as openTargets, readPipelineState } from '@cdaas/pipeline/pipeline-machine.ts';
 import { stepRefs } from '@cdaas/pipeline/plan.ts';
@@ -84,6 +85,27 @@ export async function rollBackDeployment(
 }
 
 /**
+ * Lets weights move again that are frozen because others kept changing an object of the run, or took one away.
+ *
+ * @throws AppError not.found, deployment.final, step.state where nothing is frozen
+ */
+export async function resumeDeployment(
+  ctx: Context,
+  { id }: { id: string },
+): Promise<{ id: string; status: DeploymentStatus }> {
+  const { state } = await getDeployment(ctx, { id });
+  if (isFinal(state.status)) throw finalError(state.status);
+  if (!canResume(state)) throw stepError('Nothing of the deployment is frozen.', state.status);
+  const message = `${ctx.actor.name} resumed the deployment`;
+  const unlessStatus: DeploymentStatus[] = ['ROLLING_BACK', ...finalDeploymentStatuses];
+  const news = { type: 'resumed', data: { by: ctx.actor.name }, message, unlessStatus, once: false };
+  const refused = await tell(ctx, id, news);
+  if (refused?.status === 'ROLLING_BACK') throw stepError('The deployment rolls back.', refused.status);
+  if (refused !== null) throw refusedNews(refused);
+  return { id, status: state.status };
+}
+
+/**
  * Completes a pause that waits for approval.
  *
  * @param ref as in the deployment's view, `canary-step-<n>`
@@ -121,13 +143,19 @@ export async function approveStep(
 type Refused = Extract<NewsResult, { appended: false }>;
 
 /**
- * Appends what a person wants, once, and wakes whoever drives the deployment; deciding is theirs. Answers why it was not
+ * Appends what a person wants, by default once, and wakes whoever drives the deployment; deciding is theirs. Answers why it was not
  * taken, where the row moved between the look and the append.
  */
 async function tell(
   ctx: Context,
   deploymentId: string,
-  news: { type: string; data: Record<string, string>; message: string; unlessStatus: DeploymentStatus[] },
+  news: {
+    type: string;
+    data: Record<string, string>;
+    message: string;
+    unlessStatus: DeploymentStatus[];
+    once?: boolean;
+  },
 ): Promise<Refused | null> {
   const [result] = await appendNews(ctx.db, ctx.scope, [{ deploymentId, once: true, ...news }]);
   if (result === undefined) throw new Error('append_news did not answer');

@@ -8,7 +8,8 @@ import { watchResource } from './drivers/kube-watch.ts';
 /**
  * The watches of one cluster: each resource once for all deployments there, cluster-wide or per namespace that the
  * cluster was registered for. ServiceProfiles and other people's Deployments carry no label of ours and are watched per
- * namespace in use.
+ * namespace in use; TrafficSplits from when the first run needs them, because only some clusters serve them, and not all in
+ * one version.
  */
 export type ClusterWatches = {
   cache: ClusterCache;
@@ -18,6 +19,8 @@ export type ClusterWatches = {
   staleSince(): { at: number; reason: string } | null;
   /** The namespaces whose Deployments and ServiceProfiles are needed now; others are let go. */
   watchNamespaces(needed: NamespacesInUse): void;
+  /** TrafficSplits are needed, in this version. */
+  watchSplits(apiVersion: string): void;
   stop(): void;
 };
 
@@ -78,11 +81,15 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
       ...resource,
       kind,
       signal: stop.signal,
-      onSnapshot(objects) {
-        if (live()) touched(cache.replace(kind, objects, resource.namespace));
+      onSnapshot(objects, resourceVersion) {
+        if (!live()) return;
+        cache.reach(kind, resourceVersion, resource.namespace);
+        touched(cache.replace(kind, objects, resource.namespace));
       },
       onEvent(type, object) {
-        if (live()) touched(type === 'DELETED' ? cache.remove(kind, object) : cache.put(kind, object));
+        if (!live()) return;
+        cache.reach(kind, object.metadata.resourceVersion ?? '', resource.namespace);
+        touched(type === 'DELETED' ? cache.remove(kind, object) : cache.put(kind, object));
       },
       onState(state, _since, reason = '') {
         if (!live()) return;
@@ -114,6 +121,7 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
     stale.delete(name);
   };
 
+  let splitApiVersion: string | null = null;
   const scopes = namespaces.length > 0 ? namespaces.map((namespace) => ({ namespace })) : [{}];
   for (const { kind, ...resource } of watchedResources)
     for (const scope of scopes) start(kind, { ...resource, ...scope });
@@ -132,6 +140,15 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
         for (const namespace of needed[kind]) start(kind, { ...resource, namespace });
       }
     },
+    watchSplits(apiVersion) {
+      if (apiVersion === splitApiVersion) return;
+      splitApiVersion = apiVersion;
+      const resource = { apiVersion, plural: 'trafficsplits', labelSelector: deploymentKey };
+      for (const scope of scopes) {
+        end(`TrafficSplit/${'namespace' in scope ? scope.namespace : ''}`);
+        start('TrafficSplit', { ...resource, ...scope });
+      }
+    },
     stop() {
       for (const name of [...running.keys()]) end(name);
     },
@@ -145,8 +162,8 @@ function kindsOf(condition: Condition): WatchedKind[] {
     case 'starved':
     case 'short':
       return ['Service', 'EndpointSlice', 'Pod'];
-    case 'unpinned':
-      return ['Service'];
+    case 'changed':
+      return [condition.object.kind];
     case 'unseen':
       return [];
     case 'podsReady':

@@ -1,6 +1,6 @@
 import { shownText } from '@cdaas/contract/text.ts';
-import type { ClusterView, Sight } from '@cdaas/pipeline/conditions.ts';
-import { activeConditions, evaluate } from '@cdaas/pipeline/conditions.ts';
+import type { ClusterView } from '@cdaas/pipeline/conditions.ts';
+import { activeConditions, evaluate, isTurn, type Sight } from '@cdaas/pipeline/conditions.ts';
 import type { Condition, DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
 import { interestsOf } from './cluster-cache.ts';
 
@@ -21,7 +21,7 @@ export type Watched = {
 };
 
 /** `number`: of the event that told it; infinite while that is on its way. */
-export type Told = { holds: boolean; trouble: string; number: number };
+export type Told = { holds: boolean; trouble: string; seen: string; number: number };
 
 export type Report = { watched: Watched; condition: Condition } & Sight;
 
@@ -92,7 +92,7 @@ function toldOf(conditions: Condition[], state: DeploymentState, since: Since, k
   const told = new Map<string, Told>();
   for (const { key } of conditions) {
     const seen = state.observed[key];
-    if (seen) told.set(key, { holds: seen.holds, trouble: troubleOf(seen.detail), number: 0 });
+    if (seen) told.set(key, toldBy(seen, 0));
     const unfolded = known?.told.get(key);
     if (unfolded && unfolded.number > since.folded) told.set(key, unfolded);
   }
@@ -107,13 +107,20 @@ const longestDetail = 1_000;
 export function newsOf(watched: Watched, conditions: Condition[], view: ClusterView): Report[] {
   return conditions.flatMap((condition) => {
     const sight = evaluate(condition, view);
-    const detail = shownText(sight.detail, longestDetail);
-    return isNews(watched, condition.key, sight.holds, detail) ? [{ watched, condition, ...sight, detail }] : [];
+    const shown = { ...sight, detail: shownText(sight.detail, longestDetail) };
+    return isNews(watched, condition, shown) ? [{ watched, condition, ...shown }] : [];
   });
 }
 
-function isNews(watched: Watched, key: string, holds: boolean, detail: string): boolean {
+/** What a deployment knows once it was told of a sight. */
+export function toldBy({ holds, detail, seen }: Sight, number: number): Told {
+  return { holds, trouble: troubleOf(detail), seen: seen ?? '', number };
+}
+
+function isNews(watched: Watched, { key, kind }: Condition, sight: Sight): boolean {
   const told = watched.told.get(key);
+  const { holds, detail } = sight;
+  if (kind === 'changed') return isTurn(told, sight);
   const trouble = troubleOf(detail);
   // A guard that never tripped is well; why the pods of a guard that is well are not ready is nobody's worry.
   const guard = key.startsWith('guard.');
@@ -122,6 +129,6 @@ function isNews(watched: Watched, key: string, holds: boolean, detail: string): 
 }
 
 /** The part of a detail that names Kubernetes' reasons, without the counts. */
-export function troubleOf(detail: string): string {
+function troubleOf(detail: string): string {
   return /\(([^)]*)\)/.exec(detail)?.[1]?.replace(/\d+ in /g, '') ?? '';
 }

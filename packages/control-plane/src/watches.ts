@@ -11,12 +11,13 @@ import { releaseWatchLease, takeWatchLease, type UnfoldedEvent } from './ownersh
 import type { WakeQueue } from './queue.ts';
 import { asStored } from './storable-json.ts';
 import { type ClusterWatches, type NamespacesInUse, watchCluster } from './watch-cluster.ts';
+import { reportsSince, stillAsked } from './watch-reports.ts';
 import {
   createWatchedDeployments,
   newsOf,
   type Report,
   type Since,
-  troubleOf,
+  toldBy,
   type Watched,
   type WatchedDeployments,
 } from './watched-deployments.ts';
@@ -72,6 +73,8 @@ type Cluster = {
   deployments: WatchedDeployments;
   /** Namespaces of the deployments that wait for the mesh. */
   meshed: Map<string, string>;
+  /** Of the TrafficSplits that are watched. */
+  splitApiVersion: string | null;
   needed: NamespacesInUse;
   dirty: Set<string>;
   flushing: boolean;
@@ -114,6 +117,7 @@ export function createWatches(deps: WatchesDeps): Watches {
         watches: null,
         deployments: createWatchedDeployments(),
         meshed: new Map(),
+        splitApiVersion: null,
         needed: { Deployment: new Set(), ServiceProfile: new Set() },
         dirty: new Set(),
         flushing: false,
@@ -168,6 +172,7 @@ export function createWatches(deps: WatchesDeps): Watches {
         ),
     });
     need(cluster);
+    if (cluster.splitApiVersion !== null) cluster.watches.watchSplits(cluster.splitApiVersion);
     touch(
       cluster,
       [...cluster.deployments.all()].map(({ id }) => id),
@@ -219,12 +224,11 @@ export function createWatches(deps: WatchesDeps): Watches {
   /** Appends, in one round trip, an event for each report, and wakes who drives the deployments. */
   const report = async (cluster: Cluster, found: Report[]): Promise<void> => {
     const { epoch, key, deployments } = cluster;
-    const reports = await stillAsked(deps, found, learn);
+    const reports = await stillAsked(deps.db, found, learn);
     if (epoch === null || reports.length === 0) return;
     // On its way, and later than whatever the driver commits meanwhile.
-    for (const { watched, condition, holds, detail } of reports) {
-      const told = { holds, trouble: troubleOf(detail), number: Number.POSITIVE_INFINITY };
-      deployments.get(watched.id)?.told.set(condition.key, told);
+    for (const { watched, condition, ...sight } of reports) {
+      deployments.get(watched.id)?.told.set(condition.key, toldBy(sight, Number.POSITIVE_INFINITY));
     }
     const at = deps.db.clock.now();
     const news = reports.map(({ watched, condition, ...sight }) => ({
@@ -282,9 +286,17 @@ export function createWatches(deps: WatchesDeps): Watches {
       if (isMeshed) cluster.meshed.set(row.id, namespace);
       const { needed } = cluster;
       if (!needed.Deployment.has(namespace) || (isMeshed && !needed.ServiceProfile.has(namespace))) need(cluster);
+      watchSplits(cluster, state);
     } else cluster.meshed.delete(row.id);
     touch(cluster, [row.id]);
     return isNew;
+  };
+
+  /** From when a run knows that it will split traffic, so that the watch is current by then. */
+  const watchSplits = (cluster: Cluster, { survey }: DeploymentState): void => {
+    if (!survey?.splitApiVersion || survey.workloads.every(({ mode }) => mode === 'first')) return;
+    cluster.splitApiVersion = survey.splitApiVersion;
+    cluster.watches?.watchSplits(survey.splitApiVersion);
   };
 
   /** Takes up what other workers committed. */
@@ -423,42 +435,6 @@ function blindOf(cluster: Cluster): Watched[] {
 }
 
 const rowColumns = { id: true, version: true, clusterId: true, organisationId: true, tenantId: true } as const;
-
-async function reportsSince(db: Database, deploymentId: string, folded: number): Promise<Since['reports']> {
-  const events = await db.prisma.event.findMany({
-    where: { deploymentId, type: 'observed', number: { gt: folded } },
-    orderBy: { number: 'asc' },
-    select: { number: true, data: true },
-  });
-  return events.map(({ number, data }) => {
-    const { condition, holds, detail } = data as { condition: string; holds: boolean; detail: string };
-    return [condition, { holds, trouble: troubleOf(detail), number }];
-  });
-}
-
-/**
- * Without the reports to deployments that another worker has moved on since: what they asked for is learnt anew, or the
- * pin that a run itself has just replaced would be told as somebody's disturbance.
- */
-async function stillAsked(
-  deps: WatchesDeps,
-  reports: Report[],
-  learn: (ids: string[]) => Promise<void>,
-): Promise<Report[]> {
-  const elsewhere = new Map<string, Watched>(
-    reports.filter(({ watched }) => watched.elsewhere).map(({ watched }) => [watched.id, watched]),
-  );
-  if (elsewhere.size === 0) return reports;
-  const rows = await deps.db.prisma.deployment.findMany({
-    where: { id: { in: [...elsewhere.keys()] } },
-    select: { id: true, version: true },
-  });
-  const moved = new Set(
-    rows.filter(({ id, version }) => version > (elsewhere.get(id)?.version ?? 0)).map(({ id }) => id),
-  );
-  if (moved.size > 0) await learn([...moved]);
-  return reports.filter(({ watched }) => !moved.has(watched.id));
-}
 
 /** Watches what the deployments of now need of their namespaces. */
 function need(cluster: Cluster): void {

@@ -1,9 +1,10 @@
 import type { DeploymentState, Slot } from './deployment-state.ts';
 import type { KubernetesObject, ObjectRef } from './kubernetes.ts';
 import { fieldManager } from './marks.ts';
+import { isMending } from './mend.ts';
 import { currentInstruction } from './moves.ts';
 import { heldBy, narrate, waitingFor } from './narrate.ts';
-import { refOf } from './render.ts';
+import { objectWords, refOf } from './render.ts';
 
 /**
  * What a run tells those who look at its objects with kubectl: Kubernetes Events on the root Service and the
@@ -22,6 +23,19 @@ export function clusterEventsOf(before: DeploymentState, after: DeploymentState)
   const held = heldBy(after);
   if (held !== null && heldBy(before) === null) events.push({ type: 'Warning', reason: 'Held', message: held });
   if (held === null && heldBy(before) !== null) events.push({ type: 'Normal', reason: 'Resumed', message: 'Goes on' });
+  if (
+    isMending(before.effect) &&
+    before.effect?.kind === 'write' &&
+    after.mending === null &&
+    after.frozen.length === before.frozen.length
+  ) {
+    const { slot } = before.effect;
+    events.push({
+      type: 'Warning',
+      reason: 'PutBack',
+      message: `${objectWords(before, slot)} was changed by others; it is put back`,
+    });
+  }
   const reason = before.at === after.at || words === '' ? null : reasonOfDone(before);
   if (reason !== null) events.push({ type: 'Normal', reason, message: words });
   const pauses = after.status === 'PAUSED' || after.status === 'AWAITING_APPROVAL';

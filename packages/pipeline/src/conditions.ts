@@ -1,7 +1,15 @@
 import { assertNever } from './assert-never.ts';
+import { changedConditions, evaluateChanged } from './changed.ts';
 import { evaluateDeployment } from './deployment-conditions.ts';
 import { deploymentGuards } from './deployment-object.ts';
-import { type Condition, type DeploymentState, isFinal, type Sighted, type Weights } from './deployment-state.ts';
+import {
+  type Condition,
+  type DeploymentState,
+  type HeldKind,
+  isFinal,
+  type Sighted,
+  type Weights,
+} from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { KubernetesObject } from './kubernetes.ts';
 import { hashKey } from './marks.ts';
@@ -12,12 +20,15 @@ import { meshWeights, sameWeights } from './traffic/smi.ts';
 
 /** What the watches of a cluster know, by namespace. */
 export type ClusterView = {
+  /** The resourceVersion up to which all changes of objects of a kind show; null where they do up to now. */
+  shownUpTo(kind: HeldKind, namespace: string): string | null;
   service(namespace: string, name: string): KubernetesObject | undefined;
   /** The EndpointSlices of a Service. */
   endpointSlices(namespace: string, service: string): KubernetesObject[];
   /** The pods whose hash label has that value. */
   pods(namespace: string, hash: string): KubernetesObject[];
   replicaSet(namespace: string, name: string): KubernetesObject | undefined;
+  trafficSplit(namespace: string, name: string): KubernetesObject | undefined;
   deployment(namespace: string, name: string): KubernetesObject | undefined;
   /** All pods, those without a mark of ours too; absent where they are not known. */
   everyPod?(namespace: string): KubernetesObject[];
@@ -26,6 +37,18 @@ export type ClusterView = {
   /** Since when and why this view is out of date, in words; null where it is not. */
   unseen?(): string | null;
 };
+
+/**
+ * What was seen, in words; `object`: of a condition on one object, the version of that in which it holds; `seen`: see
+ * Observation.
+ */
+export type Sight = { holds: boolean; detail: string; object?: Sighted; seen?: string };
+
+/** Whether a sight tells a deployment anything, given what it was told of the same condition last. */
+export function isTurn(told: { holds: boolean; seen?: string } | undefined, sight: Sight): boolean {
+  if (!told) return sight.holds;
+  return told.holds !== sight.holds || (sight.holds && (sight.seen ?? '') !== (told.seen ?? ''));
+}
 
 /** All that a deployment must be told of: what it waits for now, and its guards. */
 export function activeConditions(state: DeploymentState): Condition[] {
@@ -40,32 +63,28 @@ export function activeConditions(state: DeploymentState): Condition[] {
 export const unseenGuard = 'guard.unseen';
 
 /**
- * What may go wrong with a route while the versions share traffic (design.md, law 1): `pin`, its root Service is no longer
- * pinned to the old pods; `old`, the old version has traffic but no ready pod; `starved`, the same of the new one; `short`,
- * the new one has fewer ready pods than asked for. `deployment`: of a workload, see `deploymentGuards`.
+ * What may go wrong with a route while the versions share traffic (design.md, law 1): `old`, the old version has traffic
+ * but no ready pod; `starved`, the same of the new one; `short`, the new one has fewer ready pods than asked for.
+ * `deployment`: of a workload, see `deploymentGuards`. `changed`, for as long as the run holds an object: it is not as the
+ * run left it.
  */
-export type Guard = 'pin' | 'old' | 'starved' | 'short' | 'deployment';
+export type Guard = 'old' | 'starved' | 'short' | 'deployment' | 'changed';
 
 export function isGuard(key: string, guard: Guard): boolean {
   return key.startsWith(`guard.${guard}.`);
 }
 
 export function guardConditions(state: DeploymentState): Condition[] {
-  const beside = deploymentGuards(state);
-  if (state.track === 'rollBack' || isPastReturn(state)) return beside;
-  return [...pairsOf(state).flatMap((pair) => guardsOf(state, pair)), ...beside];
+  const always = [...deploymentGuards(state), ...changedConditions(state)];
+  if (state.track === 'rollBack' || isPastReturn(state)) return always;
+  return [...pairsOf(state).flatMap((pair) => guardsOf(state, pair)), ...always];
 }
 
 function guardsOf(state: DeploymentState, { index, route, replicas, hash, old }: Pair): Condition[] {
   const { namespace } = state.outline;
-  const { pinned, weights } = entryAt(state.routes, index);
+  const { weights } = entryAt(state.routes, index);
   const key = (guard: Guard) => `guard.${guard}.${index}`;
   const guards: Condition[] = [];
-  // Until S2 is over the watches may not have seen the pin yet.
-  if (pinned.root && !state.at.startsWith('S2.')) {
-    const service = route.rootServiceName;
-    guards.push({ key: key('pin'), kind: 'unpinned', namespace, service, hash: old.hash });
-  }
   if (state.objects[`split.${index}`] !== undefined || state.at.startsWith('S6.create.')) {
     // The old version has traffic: if it was well at the start, somebody must hear when it has no pods left.
     if (old.ready > 0 && (weights?.stable ?? 100) > 0) {
@@ -78,10 +97,7 @@ function guardsOf(state: DeploymentState, { index, route, replicas, hash, old }:
   return guards;
 }
 
-/** What was seen, in words; `object`: of a condition on one object, the version of that in which it holds. */
-export type Sight = { holds: boolean; detail: string; object?: Sighted };
-
-/** Whether a condition holds. */
+/** Whether a condition holds, and what was seen in words. */
 export function evaluate(condition: Condition, view: ClusterView): Sight {
   const { namespace } = condition;
   switch (condition.kind) {
@@ -128,11 +144,8 @@ export function evaluate(condition: Condition, view: ClusterView): Sight {
       const words = holds ? 'the mesh dropped the split' : 'the mesh still has the last weights';
       return { holds, detail: `${words} of Service ${condition.root}` };
     }
-    case 'unpinned': {
-      const pin = selectorOf(view.service(namespace, condition.service))?.[hashKey];
-      const holds = pin !== condition.hash;
-      return { holds, detail: holds ? `Service ${condition.service} no longer selects only the old pods` : 'pinned' };
-    }
+    case 'changed':
+      return evaluateChanged(condition, view);
     case 'unseen': {
       const words = view.unseen?.() ?? null;
       return { holds: words !== null, detail: words ?? 'the cluster is seen again' };

@@ -1,5 +1,6 @@
 import { isMoot } from './adoption-programme.ts';
 import { assertNever } from './assert-never.ts';
+import { changedKey } from './changed.ts';
 import { guardConditions, isGuard, type Sight } from './conditions.ts';
 import { forgetStrangers, heldByDeployment, strangersSeconds, strangersToLookFor } from './deployment-object.ts';
 import {
@@ -9,13 +10,15 @@ import {
   type Effect,
   isFinal,
   partOf,
+  type Slot,
   type WriteEffect,
 } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
-import { raiseHeldBy, shortDeadlines } from './guards.ts';
+import { raiseHeldBy, shortDeadlines, waitsForPeople } from './guards.ts';
 import { type Instruction, indexOf, type Wait, type Write } from './instructions.ts';
-import { addSeconds, advance, currentInstruction, holdBack, trip, warn } from './moves.ts';
-import { onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
+import { isMending, mend, onMended, resume } from './mend.ts';
+import { addSeconds, advance, currentInstruction, disturb, holdBack, trip, warn } from './moves.ts';
+import { abandon, onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
 import { secondsPerUnit } from './plan.ts';
 import { isPastReturn, programmeOf } from './programme.ts';
 import { isLookFresh } from './second-look.ts';
@@ -82,13 +85,16 @@ function record(state: DeploymentState, event: DeploymentEvent): void {
       state.status = 'RUNNING';
       return;
     case 'observed':
-      return observe(state, event.condition, event);
+      observe(state, event.condition, event);
+      return noteChange(state, event.condition, event.holds);
     case 'approved':
       return approve(state, event.ref, event.by, event.at);
     case 'rollBackRequested':
       return trip(state, { reason: `rolled back by ${event.by}`, outcome: 'CANCELLED', by: event.by });
     case 'cancelRequested':
       return trip(state, { reason: `cancelled by ${event.by}`, outcome: 'CANCELLED', by: event.by });
+    case 'resumed':
+      return resume(state);
     case 'dependencyFailed':
       // Told to those only that wait for their dependencies.
       if (state.startedAt !== null) return;
@@ -119,11 +125,17 @@ export function dependencyWords({ target, status }: { target: string; status: 'F
 
 /** `at` stays the moment at which the condition turned, however often it is told. */
 function observe(state: DeploymentState, key: string, { at, ...sight }: { at: string } & Sight): void {
-  const { holds, detail, object } = sight;
+  const { holds, detail, object, seen } = sight;
   const known = state.observed[key];
   if (known?.holds !== holds) forgetStrangers(state, key);
   const since = known?.holds === holds ? known.at : at;
-  state.observed[key] = { holds, detail, at: since, ...(object === undefined ? {} : { object }) };
+  const marks = { ...(object === undefined ? {} : { object }), ...(seen === undefined ? {} : { seen }) };
+  state.observed[key] = { holds, detail, at: since, ...marks };
+}
+
+function noteChange(state: DeploymentState, key: string, holds: boolean): void {
+  if (!holds || !isGuard(key, 'changed')) return;
+  disturb(state, key.slice(changedKey('' as Slot).length) as Slot);
 }
 
 /** Outcomes of an effect that is no longer in flight are late copies and change nothing. */
@@ -131,6 +143,7 @@ function recordOutcome(state: DeploymentState, event: Exclude<Outcome, { type: '
   const effect = state.effect;
   if (effect === null || effect.key !== event.key) return;
   state.effect = null;
+  if (isMending(effect)) return onMended(state, effect, event);
   switch (event.type) {
     case 'surveyed':
       return onSurveyed(state, event.survey, event.at);
@@ -245,7 +258,8 @@ function proceed(state: DeploymentState, at: string): Effect | null {
     tripOnGuards(state);
     if (mayTurnBack(state)) beginRollBack(state, at);
     if (state.retry !== null && at < state.retry.until) return settle(state, at, state.retry.until);
-    const asked = carryOut(state, at);
+    const mending = state.doubt === null ? mend(state, (of) => nextKey(state, of)) : null;
+    const asked = mending === null ? carryOut(state, at) : { effect: mending };
     if (asked === 'again') continue;
     if (asked.effect === null) return settle(state, at, asked.until);
     state.effect = asked.effect;
@@ -340,11 +354,23 @@ function carryOutWrite(state: DeploymentState, instruction: Write, at: string): 
     : undefined;
   const known = leftover ?? state.objects[slot];
   if (!known && change.op !== 'create') {
+    if (instruction.id.startsWith('R1.old.')) {
+      abandon(state, 'the previous version is gone, so there is nothing to go back to', at);
+      return 'again';
+    }
     // Somebody removed it, and this run has taken note: there is nothing left to change.
     advance(state, at);
     return 'again';
   }
-  const held = raiseHeldBy(state, instruction);
+  const forPeople = waitsForPeople(state, instruction);
+  const held = forPeople ? null : raiseHeldBy(state, instruction);
+  if ((forPeople || held !== null) && state.looked) {
+    // Others changed it while this write was on its way: now that it waits, what they did is put back.
+    state.looked = false;
+    disturb(state, slot);
+    return 'again';
+  }
+  if (forPeople) return { effect: null, until: null };
   if (held !== null) return ask(state, held, state.checkAt ?? addSeconds(state.since, checkSeconds), at);
   const write: WriteEffect = {
     kind: 'write',
@@ -429,7 +455,7 @@ function takeSighted(state: DeploymentState, { id, shows }: Wait): void {
   if (known && sighted?.uid === known.uid) state.objects[shows] = { ...known, ...sighted };
 }
 
-function nextKey(state: DeploymentState): string {
+function nextKey(state: DeploymentState, of = state.at): string {
   state.calls += 1;
-  return `${state.at}#${state.calls}`;
+  return `${of}#${state.calls}`;
 }

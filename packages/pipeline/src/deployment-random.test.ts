@@ -1,14 +1,23 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { isGuard } from './conditions.ts';
 import { canRollBack } from './deployment-machine.ts';
 import { type DeploymentEvent, isFinal } from './deployment-state.ts';
+import { canResume } from './mend.ts';
 import type { StrategyStep } from './plan.ts';
 import { breachesOf, repeatBreaches } from './testing/laws.ts';
 import { list, remove } from './testing/model-cluster.ts';
 import { samplePairs } from './testing/samples.ts';
-import { type Action, act, createSetup, createWorld, type How, type Setup, type World } from './testing/world.ts';
+import {
+  type Action,
+  act,
+  createSetup,
+  createWorld,
+  edits,
+  type How,
+  type Setup,
+  type World,
+} from './testing/world.ts';
 
 /** Long random runs: everything that the exploration tries once may here happen many times and in any mixture. */
 
@@ -64,13 +73,18 @@ const interference: fc.Arbitrary<Move> = fc.oneof(
     .map((kill): Move => ({ do: 'kill', ...kill })),
   fc
     .record({
-      what: fc.constantFrom('unpin' as const, 'deleteSplit' as const, 'replaceSplit' as const, 'weights' as const),
+      what: fc.constantFrom(...edits),
       pair: fc.nat(2),
     })
     .map((edit): Move => ({ do: 'edit', ...edit })),
 );
 
-const people: fc.Arbitrary<Move> = fc.constantFrom<Move>({ do: 'rollBack' }, { do: 'cancel' }, { do: 'approve' });
+const people: fc.Arbitrary<Move> = fc.constantFrom<Move>(
+  { do: 'rollBack' },
+  { do: 'cancel' },
+  { do: 'approve' },
+  { do: 'resume' },
+);
 
 const calm = fc.array(
   fc.oneof({ weight: 60, arbitrary: progress }, { weight: 12, arbitrary: trouble }, { weight: 1, arbitrary: people }),
@@ -134,14 +148,16 @@ function finish(run: Run): void {
   move(run, { do: 'settle' });
 }
 
-/** What only people can do: somebody's own split goes, and a run whose Service is not pinned any more is rolled back. */
+/** What only people can do: somebody's own split goes, and a run whose objects others fought over is let go on. */
 function putRight(run: Run): void {
   const { cluster, state } = run.world;
   for (const { metadata } of list(cluster, 'TrafficSplit')) {
     if (metadata.annotations?.owner === 'somebody') remove(cluster, 'TrafficSplit', metadata.name);
   }
-  const unpinned = Object.entries(state.observed).some(([key, { holds }]) => holds && isGuard(key, 'pin'));
-  if (unpinned && canRollBack(state) && state.rollBack === null) move(run, { do: 'rollBack' });
+  if (canResume(state)) move(run, { do: 'resume' });
+  // Nobody can give traffic back to a version that was deleted.
+  const isGone = run.world.disturbed && /^S7\.\d+\.enough\./.test(state.at);
+  if (isGone && canRollBack(state) && state.rollBack === null) move(run, { do: 'rollBack' });
 }
 
 function start(setupOfRun: Setup): Run {

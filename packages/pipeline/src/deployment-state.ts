@@ -1,3 +1,5 @@
+import type { FieldWriter } from './field-managers.ts';
+import type { HeldChange } from './held.ts';
 import type { ObjectRef } from './kubernetes.ts';
 import { type DeploymentPlan, keptLabelsOf, type SmiRoute, type StrategyStep, type Workload } from './plan.ts';
 
@@ -185,10 +187,14 @@ export type ObjectFacts = {
   deployment: string | null;
   /** The deployment that applied it last, by the annotation `deploy.armory.io/deployment-id`. */
   appliedBy: string | null;
+  /** It carries the fence of some deployment. */
+  fenced?: boolean;
   weights?: Weights | null;
   /** Value of the hash key in a Service's selector. */
   pin?: string | null;
   replicas?: number;
+  /** Who beside this control plane wrote last what the run holds of it; told of objects that are looked at for that. */
+  writer?: FieldWriter | null;
   /** Of a ReplicaSet: its own labels, and the uid of the Deployment that controls it. */
   labels?: Record<string, string>;
   controller?: string | null;
@@ -217,7 +223,20 @@ export type Condition = {
   /** `orNone`: a mesh without weights sends everything to root, which is as good. */
   | { kind: 'mesh'; root: string; canary: string; weights: Weights; orNone?: true }
   | { kind: 'meshDropped'; root: string }
-  | { kind: 'unpinned'; service: string; hash: string }
+  /**
+   * An object that the run holds is not as it left it. `mark`: the deployment in whose name it must be marked, null for
+   * nobody's; `resourceVersion`: of the run's last answer, older views of it say nothing.
+   */
+  | {
+      kind: 'changed';
+      slot: Slot;
+      object: { apiVersion: string; kind: HeldKind; name: string };
+      want: HeldChange;
+      mark: string | null;
+      route: SmiRoute | null;
+      uid: string;
+      resourceVersion: string;
+    }
   | { kind: 'starved'; service: string; hash: string }
   /** No Deployment object of that name; `uid`: none with that uid. */
   | { kind: 'noDeployment'; deployment: string; uid?: string }
@@ -237,7 +256,11 @@ export type Condition = {
 /** The version of the object in which a condition was seen to hold. */
 export type Sighted = { uid: string; resourceVersion: string };
 
-export type Observation = { holds: boolean; detail: string; at: string; object?: Sighted };
+/** Kinds of objects that a run holds. */
+export type HeldKind = 'Service' | 'TrafficSplit' | 'ReplicaSet';
+
+/** `seen`: tells two sights of the same from each other, where that matters. */
+export type Observation = { holds: boolean; detail: string; at: string; object?: Sighted; seen?: string };
 
 export type RollBack = {
   reason: string;
@@ -267,6 +290,9 @@ export type Undo = {
   changed: number[];
 };
 
+/** An object that others change again and again, or that cannot be put back: weights stay as they are until people decide. */
+export type Frozen = { slot: Slot; at: string; detail: string };
+
 /** What a run did to the traffic of one route. */
 export type RouteState = {
   /** The Services whose selector holds our hash key. */
@@ -295,11 +321,13 @@ export type DeploymentEvent = { at: string } & (
   | { type: 'unreachable'; key: string; message: string }
   | { type: 'found'; key: string; object: ObjectFacts | null; leftover: boolean }
   | { type: 'checked'; key: string; holds: boolean; detail: string; object?: Sighted }
-  | { type: 'observed'; condition: string; holds: boolean; detail: string; object?: Sighted }
+  | { type: 'observed'; condition: string; holds: boolean; detail: string; object?: Sighted; seen?: string }
   /** An object of this run belongs to another deployment in progress. */
   | { type: 'claimRefused'; key: string; message: string }
   | { type: 'approved'; ref: string; by: string }
   | { type: 'rollBackRequested'; by: string }
+  /** A person lets frozen weights move again. */
+  | { type: 'resumed'; by: string }
   | { type: 'cancelRequested'; by: string }
   /** A target that this one depends on did not succeed: this one never begins. */
   | { type: 'dependencyFailed'; target: string; status: 'FAILED' | 'CANCELLED' }
@@ -353,6 +381,13 @@ export type DeploymentState = {
   /** The point of no return is passed: the first write of F2 (or, without a split, of F6) is in force. */
   noReturn: boolean;
   observed: Record<string, Observation>;
+  /** Held objects that are said to have been changed by others and that were not looked at yet. */
+  disturbed: Slot[];
+  /** The one that is being looked at and put back; `write`: it was looked at, and is written next. */
+  mending: { slot: Slot; write: boolean; tries: number } | null;
+  /** What was put back in the last minute, and the resourceVersion that others had left it at. */
+  fights: { slot: Slot; at: string; seen: string }[];
+  frozen: Frozen[];
   /** Set by a trip or a person; begun as soon as no write is in doubt. */
   rollBack: RollBack | null;
   /** What stood when the roll back began; it acts only on that. */
@@ -411,6 +446,10 @@ export function initialState(id: string, hashes: string[], plan: DeploymentPlan)
     ),
     noReturn: false,
     observed: {},
+    disturbed: [],
+    mending: null,
+    fights: [],
+    frozen: [],
     rollBack: null,
     undo: null,
     warnings: [],

@@ -7,11 +7,25 @@ import { isPastReturn, noReturnOf } from './programme.ts';
 /** What follows for a run from the guards that hold. */
 
 /**
- * Why traffic may not move to the new version now: a root Service is no longer pinned to the old pods, or a new side has
- * fewer ready pods than asked for (design.md, law 1 and "No weight rises while the pin is not in force"). Pairs go in lock
- * step, so what holds one holds all.
+ * Whether people must decide before a write: no weight moves while others fight over an object or took one away. Past the
+ * point of no return only a root Service that is not pinned to the new pods is in the way of traffic that is led to it.
  */
-export function raiseHeldBy(state: DeploymentState, { id, slot, change }: Write): Condition | null {
+export function waitsForPeople(state: DeploymentState, { id, change }: Write): boolean {
+  if (state.frozen.length === 0 || state.track === 'rollBack') return false;
+  const isRoot = state.frozen.some((frozen) => partOf(frozen.slot).part === 'root');
+  if (isPastReturn(state)) return change.op === 'weights' && isRoot;
+  return change.op === 'weights' || id === noReturnOf(state);
+}
+
+/**
+ * Why traffic may not move to the new version now: a new side has fewer ready pods than asked for, or somebody's Deployment
+ * stands beside the run (design.md, law 1). Pairs go in lock step, so what holds one holds all. Services that others
+ * unpinned are put back before.
+ */
+export function raiseHeldBy(
+  state: DeploymentState,
+  { id, slot, change }: Pick<Write, 'id' | 'slot' | 'change'>,
+): Condition | null {
   if (state.track === 'rollBack' || isPastReturn(state)) return null;
   const { weights } = state.routes[partOf(slot).index] ?? {};
   const raises = change.op === 'weights' && change.weights.canary > (weights?.canary ?? 0);
@@ -22,7 +36,7 @@ export function raiseHeldBy(state: DeploymentState, { id, slot, change }: Write)
 
 /** The guards that keep a weight from rising. */
 function isRaiseGuard(key: string): boolean {
-  return isGuard(key, 'pin') || isGuard(key, 'short') || isGuard(key, 'deployment');
+  return isGuard(key, 'short') || isGuard(key, 'deployment');
 }
 
 /** When "fewer ready than asked for" has lasted longer than pods may take to become ready, the earliest first. */

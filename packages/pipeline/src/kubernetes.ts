@@ -17,7 +17,13 @@ export type ObjectMeta = {
   annotations?: Record<string, string>;
   deletionTimestamp?: string;
   /** Kept of Deployments only. */
-  managedFields?: { manager?: string; time?: string; subresource?: string }[];
+  managedFields?: {
+    manager?: string;
+    operation?: string;
+    time?: string;
+    subresource?: string;
+    fieldsV1?: Record<string, unknown>;
+  }[];
   ownerReferences?: { apiVersion: string; kind: string; name: string; uid: string; controller?: boolean }[];
   [field: string]: unknown;
 };

@@ -1,4 +1,4 @@
-import type { DeploymentState, RollBack } from './deployment-state.ts';
+import type { DeploymentState, RollBack, Slot } from './deployment-state.ts';
 import type { Instruction } from './instructions.ts';
 import { isPastReturn, noReturnOf, programmeOf } from './programme.ts';
 
@@ -14,6 +14,12 @@ export function holdBack(state: DeploymentState, message: string, at: string, at
   const seconds = Math.max(Math.min(2 ** (count - 1), 30), atLeastSeconds);
   state.retry = { count, until: addSeconds(at, seconds), message };
   state.heldSince ??= at;
+}
+
+/** A held object may have been changed by others; it is looked at before anything else is done. */
+export function disturb(state: DeploymentState, slot: Slot): void {
+  if (state.mending?.slot === slot || state.disturbed.includes(slot)) return;
+  state.disturbed.push(slot);
 }
 
 /** Something that people should know; told once, however often it happens. */

@@ -171,7 +171,7 @@ describe('the story of a run', () => {
 
   test('of what the watches see is told by its condition', () => {
     const base = { namespace: 'shop-qa' };
-    const guard = { ...base, key: 'guard.pin.0', kind: 'unpinned' as const, service: 'web', hash: 'h' };
+    const guard = { ...base, key: 'guard.old.0', kind: 'starved' as const, service: 'web', hash: 'h' };
     assert.equal(narrateObservation(guard, true, 'it is gone'), 'Attention: it is gone');
     assert.equal(narrateObservation(guard, false, 'pinned'), 'Well again: pinned');
     const mesh = { ...base, kind: 'mesh' as const, root: 'web', canary: 'c', weights: { stable: 80, canary: 20 } };
@@ -252,15 +252,18 @@ describe('what a run waits for', () => {
     );
   });
 
-  test('is the pin, while somebody took it out of root', () => {
+  test('is people, while others take the pin out of root again and again', () => {
     const { setup, world } = at({ steps: [weight(20), approval(), weight(60)], mesh: 'stored' }, 'step.2');
-    let held = must(setup, world, { do: 'edit', what: 'unpin' });
-    held = must(setup, held, { do: 'look' });
-    held = must(setup, held, { do: 'tell' });
-    held = must(setup, held, { do: 'approve' });
+    let held = world;
+    for (let time = 0; time < 4; time += 1) {
+      held = must(setup, held, { do: 'edit', what: 'unpin' });
+      held = driveUntil(setup, held, ({ state, news }) => state.effect === null && news.length === 0);
+      held = driveUntil(setup, must(setup, held, { do: 'look' }), ({ state }) => state.effect !== null);
+      while (held.state.effect !== null) held = must(setup, held, { do: 'perform', how: 'ok' });
+    }
     assert.equal(
       waitingFor(held.state),
-      'Service web no longer selects only the old pods; no weight rises until that is over',
+      'people: Service web no longer selects only the pods it is to, changed by somebody; it was put back 3 times within a minute; no weight moves until somebody resumes the deployment or rolls it back (POST /deployments/deployment-2/resume or /deployments/deployment-2/rollback)',
     );
   });
 });

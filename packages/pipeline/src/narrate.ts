@@ -3,6 +3,7 @@ import { strangersSeen } from './deployment-object.ts';
 import { type Condition, type DeploymentEvent, type DeploymentState, partOf } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { Wait } from './instructions.ts';
+import { isMending } from './mend.ts';
 import { addSeconds, currentInstruction } from './moves.ts';
 import { deploymentWaitWords, deploymentWords, takenOverWords } from './narrate-deployments.ts';
 import { secondsPerUnit } from './plan.ts';
@@ -14,6 +15,9 @@ import { objectWords } from './render.ts';
 export function narrate(before: DeploymentState, event: DeploymentEvent, after: DeploymentState): string | null {
   if (after.completedAt !== null && before.completedAt === null) return endWords(after);
   if (after.rollBack !== null && before.rollBack === null) return `Rolling back: ${after.rollBack.reason}`;
+  if (after.frozen.length > before.frozen.length) return `Attention: ${frozenWords(after)}`;
+  if (isMending(before.effect) && (event.type === 'written' || event.type === 'found'))
+    return mendedWords(before, event);
   switch (event.type) {
     case 'started':
       return `Deployment of ${after.outline.workloads.map(({ name }) => name).join(', ')} to ${after.outline.account}/${after.outline.namespace} started`;
@@ -48,6 +52,21 @@ export function narrate(before: DeploymentState, event: DeploymentEvent, after: 
     default:
       return null;
   }
+}
+
+/** What was put back. */
+function mendedWords(before: DeploymentState, event: DeploymentEvent): string | null {
+  if (before.effect?.kind !== 'write' || event.type !== 'written') return null;
+  return `${objectWords(before, before.effect.slot)} was changed by others; it is put back`;
+}
+
+function frozenWords({ frozen }: DeploymentState): string {
+  const details = frozen.map(({ detail }) => detail).join('; ');
+  return `${details}; no weight moves until somebody resumes the deployment or rolls it back`;
+}
+
+function isFrozen({ frozen, track }: DeploymentState): boolean {
+  return frozen.length > 0 && track === 'forward';
 }
 
 /** Whether the call in flight takes an object away: while a run finishes or rolls back, scaling goes before deleting. */
@@ -168,6 +187,10 @@ export function waitingFor(state: DeploymentState): string | null {
   if (state.retry !== null && state.heldSince !== null) {
     return `the cluster: ${state.retry.message} (since ${state.heldSince}, next try ${state.retry.until})`;
   }
+  if (isFrozen(state)) {
+    const { id } = state;
+    return `people: ${frozenWords(state)} (POST /deployments/${id}/resume or /deployments/${id}/rollback)`;
+  }
   const words = instructionWords(state);
   const attention = attentionOf(state);
   if (attention.length === 0) return words;
@@ -184,7 +207,9 @@ function heldWords(id: string): string {
 
 /** What the guards see that people should know. */
 function attentionOf(state: DeploymentState): string[] {
-  const guards = [...guardConditions(state), { key: unseenGuard }].flatMap(({ key }) => {
+  const isAnything = Object.entries(state.observed).some(([key, { holds }]) => holds && key.startsWith('guard.'));
+  const conditions = isAnything ? [...guardConditions(state), { key: unseenGuard }] : [];
+  const guards = conditions.flatMap(({ key }) => {
     const seen = state.observed[key];
     if (!seen?.holds) return [];
     const { readyTimeoutSeconds } = state.outline;
@@ -197,7 +222,9 @@ function attentionOf(state: DeploymentState): string[] {
 export function heldBy(state: DeploymentState): string | null {
   if (state.completedAt !== null || state.startedAt === null) return null;
   const { retry, heldSince } = state;
-  const parts = [...(retry !== null && heldSince !== null ? [retry.message] : []), ...attentionOf(state)];
+  const waits = retry !== null && heldSince !== null ? [retry.message] : [];
+  const frozen = isFrozen(state) ? [frozenWords(state)] : [];
+  const parts = [...waits, ...frozen, ...attentionOf(state)];
   return parts.length === 0 ? null : parts.join('; ');
 }
 

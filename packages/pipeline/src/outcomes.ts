@@ -22,6 +22,7 @@ import {
   type WriteEffect,
 } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
+import { markOf } from './held.ts';
 import { indexOf } from './instructions.ts';
 import type { ObjectRef } from './kubernetes.ts';
 import { hashKey } from './marks.ts';
@@ -301,11 +302,9 @@ function deleted(state: DeploymentState, slot: Slot, at: string): void {
 /** The object that was to be changed is no longer there. */
 function missing(state: DeploymentState, slot: Slot, at: string): void {
   const words = objectWords(state, slot);
-  const { part, index } = partOf(slot);
+  const { part } = partOf(slot);
   if (state.track === 'forward' && !isPastReturn(state)) {
-    delete state.objects[slot];
-    if (part === 'split') Object.assign(entryAt(state.routes, index), noWeights);
-    setPinned(state, slot, false);
+    lose(state, slot);
     trip(state, { reason: `${words} was deleted by somebody while the deployment ran`, outcome: 'FAILED' });
     return;
   }
@@ -321,8 +320,16 @@ function missing(state: DeploymentState, slot: Slot, at: string): void {
   gone(state, slot, at);
 }
 
+/** Takes note that an object is gone, which somebody deleted. */
+export function lose(state: DeploymentState, slot: Slot): void {
+  const { part, index } = partOf(slot);
+  delete state.objects[slot];
+  if (part === 'split') Object.assign(entryAt(state.routes, index), noWeights);
+  setPinned(state, slot, false);
+}
+
 /** Neither way can be ended: the run stops where it is and says what stands, with the lines that put it right. */
-function abandon(state: DeploymentState, reason: string, at: string): void {
+export function abandon(state: DeploymentState, reason: string, at: string): void {
   const { outline, objects, routes } = state;
   const kubectl = `kubectl -n ${outline.namespace}`;
   const left = (what: string, line: string) => state.leftInCluster.push(`${what}: ${kubectl} ${line}`);
@@ -411,20 +418,26 @@ function isShared(slot: Slot): boolean {
 }
 
 /** Whether the object as the cluster has it already is what the change asks for. */
-function isInForce(state: DeploymentState, { slot, change }: WriteEffect, object: ObjectFacts): boolean {
+function isInForce(
+  state: DeploymentState,
+  { slot, change }: Pick<WriteEffect, 'slot' | 'change'>,
+  object: ObjectFacts,
+): boolean {
+  const mark = markOf(state, slot);
+  const isMarked = mark === null || object.deployment === mark;
   switch (change.op) {
     case 'create':
       return (object.appliedBy === state.id || object.deployment === state.id) && isInert(state, slot, object);
     case 'apply':
       return object.appliedBy === state.id;
     case 'weights':
-      return sameWeights(change.weights, object.weights);
+      return isMarked && sameWeights(change.weights, object.weights);
     case 'pin':
-      return object.pin === change.hash;
+      return isMarked && object.pin === change.hash;
     case 'unpin':
-      return object.pin === null && object.deployment !== state.id;
+      return object.pin === null && object.deployment !== state.id && object.fenced !== true;
     case 'scale':
-      return object.replicas === change.replicas;
+      return isMarked && object.replicas === change.replicas;
     case 'label':
       return Object.entries(change.labels).every(([key, value]) => (object.labels?.[key] ?? null) === value);
     case 'resume':

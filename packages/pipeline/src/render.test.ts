@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import { type Change, initialState, type Slot, type Survey, type WriteEffect } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { KubernetesObject } from './kubernetes.ts';
-import { hashKey } from './marks.ts';
+import { deploymentKey, hashKey } from './marks.ts';
 import type { DeploymentPlan } from './plan.ts';
 import { factsOf, fenceVersion, refOf, renderWrite } from './render.ts';
 import { instance, namespace, newHash, newId, oldHash, rootService, samplePlan } from './testing/samples.ts';
@@ -59,7 +59,7 @@ describe('every change is a precondition and exactly its fields', () => {
         verb: 'patch',
         ref: { apiVersion: 'split.smi-spec.io/v1alpha2', kind: 'TrafficSplit', namespace, name: 'web' },
         body: {
-          metadata: { resourceVersion: '7', annotations: fence },
+          metadata: { resourceVersion: '7', labels: { [deploymentKey]: newId }, annotations: fence },
           spec: {
             service: 'web',
             backends: [

@@ -9,6 +9,7 @@ import {
   type WriteEffect,
 } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
+import { markOf } from './held.ts';
 import type { KubernetesObject, ObjectRef } from './kubernetes.ts';
 import { annotationKeys, deploymentKey, fenceKey, hashKey, instanceKey } from './marks.ts';
 import type { DeploymentPlan, SmiRoute } from './plan.ts';
@@ -83,12 +84,18 @@ export function renderWrite(input: {
   replicaSet?: KubernetesObject | undefined;
   previous?: KubernetesObject | undefined;
 }): ClusterWrite {
-  const { plan, state, effect, mark } = input;
+  const { plan, state, effect } = input;
   const { change, slot } = effect;
   const ref = refOf(state, slot);
   const guarded = (metadata: Record<string, unknown>) => ({ ...metadata, resourceVersion: effect.resourceVersion });
-  const fence = { [fenceKey]: `${state.id}.${mark.version}` };
-  const owned = { labels: { [deploymentKey]: state.id }, annotations: { ...fence, [instanceKey]: mark.instance } };
+  const fence = { [fenceKey]: `${state.id}.${input.mark.version}` };
+  // Others may have taken the label off, by which it is watched.
+  const mark = markOf(state, slot);
+  const label = mark === null ? {} : { labels: { [deploymentKey]: mark } };
+  const owned = {
+    labels: { [deploymentKey]: state.id },
+    annotations: { ...fence, [instanceKey]: input.mark.instance },
+  };
   switch (change.op) {
     case 'create':
       return { verb: 'create', ref, body: renderCreate(input, ref) };
@@ -103,7 +110,7 @@ export function renderWrite(input: {
         verb: 'patch',
         ref,
         body: {
-          metadata: guarded({ annotations: fence }),
+          metadata: guarded({ ...label, annotations: fence }),
           spec: splitSpec(entryAt(plan.routes, partOf(slot).index), change.weights, state.survey?.stringWeights),
         },
       };
@@ -129,11 +136,11 @@ export function renderWrite(input: {
       return {
         verb: 'patch',
         ref,
+        // By its label it is watched until it is empty.
         body: {
           metadata: guarded({
+            ...(partOf(slot).part === 'freed' ? { labels: { [deploymentKey]: state.id } } : label),
             annotations: fence,
-            // By its label it is watched until it is empty.
-            ...(partOf(slot).part === 'freed' ? { labels: { [deploymentKey]: state.id } } : {}),
           }),
           spec: { replicas: change.replicas },
         },
@@ -341,6 +348,7 @@ export function factsOf(object: KubernetesObject, routes: readonly SmiRoute[]): 
     resourceVersion,
     deployment: labels?.[deploymentKey] ?? null,
     appliedBy: annotations?.[annotationKeys.deploymentId] ?? null,
+    ...(annotations?.[fenceKey] === undefined ? {} : { fenced: true }),
     ...(object.kind === 'TrafficSplit' ? { weights: route ? splitWeights(object, route) : null } : {}),
     ...(object.kind === 'Service' ? { pin: typeof pin === 'string' ? pin : null } : {}),
     ...(object.kind === 'ReplicaSet' ? { replicas: spec?.replicas ?? 1, ...ownershipOf(object) } : {}),

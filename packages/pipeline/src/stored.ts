@@ -14,7 +14,7 @@ import type { DeploymentPlan } from './plan.ts';
  */
 export function readDeploymentState(stored: unknown): DeploymentState {
   const version = isRecord(stored) ? stored.stateVersion : undefined;
-  if (version === 2) return stored as DeploymentState;
+  if (version === 2) return { ...undisturbed, ...(stored as DeploymentState) };
   if (version === 1) return stateFrom1(stored as StateOf1);
   throw new Error(`deployment state of unknown version ${String(version)}`);
 }
@@ -71,9 +71,18 @@ function stateFrom1(stored: StateOf1): DeploymentState {
     observed: Object.fromEntries(Object.entries(rest.observed).map(([key, seen]) => [idFrom1(key, first), seen])),
     routes: [{ pinned, weights, confirmed, diverted }],
     undo: undo && undoFrom1(undo),
+    ...undisturbed,
   };
   return state as unknown as DeploymentState;
 }
+
+/** What states do not have that were stored before others' changes were put back. */
+const undisturbed: Pick<DeploymentState, 'disturbed' | 'mending' | 'fights' | 'frozen'> = {
+  disturbed: [],
+  mending: null,
+  fights: [],
+  frozen: [],
+};
 
 function slotted<Entry extends SlottedOf1>(entry: Entry) {
   return { ...entry, slot: slotFrom1(entry.slot) };

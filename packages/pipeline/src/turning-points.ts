@@ -2,7 +2,7 @@ import { setAsideOf } from './adoption-outcomes.ts';
 import { intruderLines } from './deployment-object.ts';
 import type { DeploymentState, Slot } from './deployment-state.ts';
 import type { Write } from './instructions.ts';
-import { begin } from './moves.ts';
+import { begin, disturb } from './moves.ts';
 import { kubectlWords } from './outcomes.ts';
 import { programmeOf } from './programme.ts';
 import { slotOfObject } from './slot-of-object.ts';
@@ -39,6 +39,10 @@ export function beginRollBack(state: DeploymentState, at: string): void {
   const first = programmeOf(state)[0];
   if (!first) throw new Error('a roll back has at least an end');
   state.inTheWay = null;
+  // What was fought over gets another chance: from here on it is the old version that is held.
+  const open = [...(state.mending ? [state.mending] : []), ...state.frozen];
+  Object.assign(state, { mending: null, frozen: [], fights: [] });
+  for (const { slot } of open) disturb(state, slot);
   begin(state, first.id, at);
 }
 

@@ -10,6 +10,7 @@ import {
   approveStep,
   type DeploymentRead,
   getDeployment,
+  resumeDeployment,
   rollBackDeployment,
 } from '@cdaas/control-plane/deployments.ts';
 import type { DeploymentStatus } from '@cdaas/pipeline/deployment-state.ts';
@@ -52,6 +53,23 @@ export const deploymentRoutes: FastifyPluginAsyncZod = async (app) => {
     async (request, reply) => {
       const { id, status } = await rollBackDeployment(callerOf(request), request.params);
       return reply.code(202).send({ id, accepted: 'rollback', status: shownStatus(status), phase: status });
+    },
+  );
+
+  app.post(
+    '/deployments/:id/resume',
+    {
+      config: { permission: 'deployment.manage' },
+      schema: {
+        tags: ['deployments'],
+        summary: 'Let weights move again that are frozen because others kept changing an object of the run.',
+        params: DeploymentParams,
+        response: { 202: ActionAnswer, ...errorAnswers(404, 409) },
+      },
+    },
+    async (request, reply) => {
+      const { id, status } = await resumeDeployment(callerOf(request), request.params);
+      return reply.code(202).send({ id, accepted: 'resume', status: shownStatus(status), phase: status });
     },
   );
 

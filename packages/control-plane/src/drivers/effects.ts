@@ -10,9 +10,11 @@ import {
   type Survey,
   type WriteEffect,
 } from '@cdaas/pipeline/deployment-state.ts';
+import { writerOfHeld } from '@cdaas/pipeline/field-managers.ts';
 import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { KubernetesObject, ObjectRef } from '@cdaas/pipeline/kubernetes.ts';
 import { deploymentKey, fieldManager, instanceKey } from '@cdaas/pipeline/marks.ts';
+import { isMending } from '@cdaas/pipeline/mend.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import { blindSurvey, survey } from '@cdaas/pipeline/preflight.ts';
 import type { Surroundings } from '@cdaas/pipeline/preflight-look.ts';
@@ -148,7 +150,9 @@ async function performRead(performance: Performance, effect: Extract<Effect, { k
   const ours = object.metadata.annotations?.[instanceKey] === instance;
   const leftover =
     ours && owner !== undefined && owner !== state.id && (await performance.finalAmong([owner])).has(owner);
-  return { kind: 'event', event: { ...found, object: factsOf(object, plan.routes), leftover } };
+  // Who changed what the run holds is asked only where that is looked at.
+  const facts = { ...factsOf(object, plan.routes), ...(isMending(effect) ? { writer: writerOfHeld(object) } : {}) };
+  return { kind: 'event', event: { ...found, object: facts, leftover } };
 }
 
 async function performCheck(performance: Performance, effect: Extract<Effect, { kind: 'check' }>): Promise<Performed> {

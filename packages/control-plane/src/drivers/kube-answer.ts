@@ -1,6 +1,6 @@
 import { shownText } from '@cdaas/contract/text.ts';
 import { isRecord } from '@cdaas/pipeline/is-record.ts';
-import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
+import type { KubernetesObject, ObjectMeta } from '@cdaas/pipeline/kubernetes.ts';
 import { isSound } from './kube-shapes.ts';
 
 /* Reading what an API server answered. It may be hostile: nothing is believed to have its documented shape. */
@@ -8,15 +8,15 @@ import { isSound } from './kube-shapes.ts';
 /**
  * An answer's body as an object, or undefined if it lacks the shape that KubernetesObject promises, or the one that its
  * kind has. Drops `metadata.managedFields`, which is often half of an object; of Deployments, who set any, since these are
- * others' objects whose makers people are told.
+ * others' objects whose makers people are told, and of kinds that a run holds who set which field of the specification.
  */
 export function toObject(value: unknown): KubernetesObject | undefined {
   if (!isRecord(value) || typeof value.apiVersion !== 'string' || typeof value.kind !== 'string') return undefined;
   if (!isRecord(value.metadata)) return undefined;
   const { managedFields, ...rest } = value.metadata;
   const metadata: Record<string, unknown> =
-    value.kind === 'Deployment' && managedFields !== undefined
-      ? { ...rest, managedFields: managersOf(managedFields) }
+    managedFields !== undefined && isOfOthers(value.kind)
+      ? { ...rest, managedFields: managersOf(value.kind, managedFields) }
       : rest;
   const sound =
     isName(metadata.name) &&
@@ -33,20 +33,41 @@ export function toObject(value: unknown): KubernetesObject | undefined {
   return { ...value, metadata } as KubernetesObject;
 }
 
-/** Names are shown to people. */
-function managersOf(managedFields: unknown): { manager: string; time?: string; subresource?: string }[] {
-  return (Array.isArray(managedFields) ? managedFields : []).flatMap((entry: unknown) => {
+/** Kinds that a run holds, whose changes by others people are told. */
+const heldKinds = ['Service', 'TrafficSplit', 'ReplicaSet'];
+
+function isOfOthers(kind: string): boolean {
+  return kind === 'Deployment' || heldKinds.includes(kind);
+}
+
+/** Names are shown to people. Of held kinds, the fields of the specification by their first names alone. */
+function managersOf(kind: string, managedFields: unknown): NonNullable<ObjectMeta['managedFields']> {
+  const entries = Array.isArray(managedFields) ? managedFields.slice(-mostManagers) : [];
+  return entries.flatMap((entry: unknown) => {
     if (!isRecord(entry) || typeof entry.manager !== 'string') return [];
-    const { time, subresource } = entry;
+    const { time, subresource, operation, fieldsV1 } = entry;
     return [
       {
         manager: shownText(entry.manager, maxManagerLength),
-        ...(typeof time === 'string' ? { time } : {}),
+        ...(typeof time === 'string' ? { time: shownText(time, maxManagerLength) } : {}),
         ...(typeof subresource === 'string' ? { subresource } : {}),
+        ...(heldKinds.includes(kind) ? { operation: operationOf(operation), fieldsV1: fieldsOf(fieldsV1) } : {}),
       },
     ];
   });
 }
+
+function operationOf(operation: unknown): string {
+  return operation === 'Apply' ? 'Apply' : 'Update';
+}
+
+function fieldsOf(fieldsV1: unknown): Record<string, unknown> {
+  const spec = isRecord(fieldsV1) && isRecord(fieldsV1['f:spec']) ? Object.keys(fieldsV1['f:spec']) : [];
+  return { 'f:spec': Object.fromEntries(spec.slice(0, mostManagers).map((name) => [name, {}])) };
+}
+
+/** Of the entries of an object, and of the fields in one. */
+const mostManagers = 50;
 
 /** Of a field manager's name (meta/v1, ManagedFieldsEntry). */
 const maxManagerLength = 128;

@@ -60,6 +60,8 @@ test('conditions see in the essence of objects what they see in the objects', ()
     endpointSlices: () => slices.map(of),
     pods: () => pods.map(of),
     replicaSet: () => undefined,
+    trafficSplit: () => undefined,
+    shownUpTo: () => null,
     deployment: () => of(deployment),
     serviceProfile: () => undefined,
   });

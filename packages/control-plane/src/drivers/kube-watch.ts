@@ -32,7 +32,7 @@ export type WatchOptions = ResourceCollection & {
   labelSelector?: string;
   signal: AbortSignal;
   /** All objects there are now; replaces everything that was known. */
-  onSnapshot(objects: KubernetesObject[]): void;
+  onSnapshot(objects: KubernetesObject[], resourceVersion: string): void;
   onEvent(type: WatchEventType, object: KubernetesObject): void;
   /**
    * `synced`: what was delivered is current. `broken`: it may be stale since `since` (epoch ms of the last sign of
@@ -108,7 +108,7 @@ export async function watchResource(
       }
       version = listed.resourceVersion;
       heardAt = clock.now();
-      onSnapshot(listed.objects);
+      onSnapshot(listed.objects, listed.resourceVersion);
       tell('synced');
     }
 

@@ -141,7 +141,10 @@ function isForbidden(answer: KubernetesObject[] | Got | Outcome): boolean {
   return !Array.isArray(answer) && answer.kind === 'answered' && answer.status === 403;
 }
 
-/** What conditions of one namespace need to be evaluated, read from the cluster now. */
+/**
+ * What conditions of one namespace need to be evaluated, read from the cluster now: ServiceProfiles and TrafficSplits only
+ * where one of the conditions looks at them.
+ */
 export async function viewFor(
   client: KubeClient,
   namespace: string,
@@ -149,19 +152,22 @@ export async function viewFor(
 ): Promise<{ kind: 'read'; view: ClusterView } | Outcome> {
   const list = (apiVersion: string, kind: string, labelSelector?: string) =>
     listAll(client, apiVersion, kind, namespace, { labelSelector, keep: essenceOf });
-  const [services, slices, pods, replicaSets, profiles, deployments] = await Promise.all([
+  const split = conditions.flatMap(splitOf)[0];
+  const [services, slices, pods, replicaSets, profiles, deployments, splits] = await Promise.all([
     list('v1', 'Service', deploymentKey),
     list('discovery.k8s.io/v1', 'EndpointSlice', deploymentKey),
     conditions.some(isOfEveryPod) ? list('v1', 'Pod') : list('v1', 'Pod', hashKey),
     list('apps/v1', 'ReplicaSet', deploymentKey),
     conditions.some(isOfMesh) ? list('linkerd.io/v1alpha2', 'ServiceProfile') : [],
     conditions.some(isOfDeployments) ? list('apps/v1', 'Deployment') : [],
+    split === undefined ? [] : list(split, 'TrafficSplit', deploymentKey),
   ]);
   if (!Array.isArray(services)) return services;
   if (!Array.isArray(slices)) return slices;
   if (!Array.isArray(pods)) return pods;
   if (!Array.isArray(replicaSets)) return replicaSets;
   if (!Array.isArray(profiles)) return profiles;
+  if (!Array.isArray(splits)) return splits;
   if (!Array.isArray(deployments)) return deployments;
   const named = (list: KubernetesObject[], name: string) => list.find(({ metadata }) => metadata.name === name);
   const view: ClusterView = {
@@ -169,6 +175,8 @@ export async function viewFor(
     endpointSlices: (_, service) => slices.filter((slice) => slice.metadata.labels?.[serviceNameLabel] === service),
     pods: (_, hash) => pods.filter((pod) => pod.metadata.labels?.[hashKey] === hash),
     replicaSet: (_, name) => named(replicaSets, name),
+    trafficSplit: (_, name) => named(splits, name),
+    shownUpTo: () => null,
     deployment: (_, name) => named(deployments, name),
     everyPod: () => pods,
     serviceProfile: (_, service) => profiles.find((profile) => isProfileOf(profile, namespace, service)),
@@ -176,8 +184,14 @@ export async function viewFor(
   return { kind: 'read', view };
 }
 
+/** The API version of the TrafficSplit that a condition looks at. */
+function splitOf(condition: Condition): string[] {
+  if (condition.kind !== 'changed' || condition.object.kind !== 'TrafficSplit') return [];
+  return [condition.object.apiVersion];
+}
+
 /** Whether a condition looks at ServiceProfiles. */
-export function isOfMesh(condition: Condition): boolean {
+function isOfMesh(condition: Condition): boolean {
   return condition.kind === 'mesh' || condition.kind === 'meshDropped';
 }
 

@@ -1,5 +1,4 @@
-import { activeConditions, evaluate, isGuard } from '../conditions.ts';
-import { canRollBack } from '../deployment-machine.ts';
+import { activeConditions, evaluate, isGuard, isTurn } from '../conditions.ts';
 import { isFinal } from '../deployment-state.ts';
 import { currentInstruction } from '../moves.ts';
 import { type Breach, breachesOf, type Law } from './laws.ts';
@@ -78,8 +77,7 @@ function actionsOf({ world, left }: Node, { calls, others }: Disturbances): { ac
   if (world.news.length > 0) return [{ action: { do: 'tell' }, left }];
   const tellable = activeConditions(state).some((condition) => {
     if (isGuard(condition.key, 'old')) return false;
-    const known = state.observed[condition.key]?.holds ?? false;
-    return evaluate(condition, viewOf(world.cluster)).holds !== known;
+    return isTurn(state.observed[condition.key], evaluate(condition, viewOf(world.cluster)));
   });
   if (tellable) return [{ action: { do: 'look' }, left }];
   const list: { action: Action; left: Left }[] = [
@@ -93,6 +91,7 @@ function actionsOf({ world, left }: Node, { calls, others }: Disturbances): { ac
     list.push(...calls.map((how) => ({ action: { do: 'perform', how } as const, left: oneLess.calls })));
   }
   list.push({ action: { do: 'perform', how: 'ok' }, left }, { action: { do: 'approve' }, left });
+  list.push({ action: { do: 'resume' }, left });
   // A wait for a cluster that catches up ends by that; else time goes on.
   if (isSettled(world) || currentInstruction(state).kind !== 'wait') list.push({ action: { do: 'due' }, left });
   return list;
@@ -137,19 +136,16 @@ function stuck(nodes: Node[], into: number[][]): string[] | null {
 }
 
 /**
- * Where only people can help, and know it: the root Service was unpinned by others (they may always have the old version
- * back), a split of somebody's own leads traffic to the canary Service, or a Deployment of somebody's own is in the way,
- * a Deployment was changed that is being taken over, or pods are left that nobody knows.
+ * Where only people can help, and know it: a split of somebody's own leads traffic to the canary Service, or a Deployment of
+ * somebody's own is in the way, a Deployment was changed that is being taken over, or pods are left that nobody knows.
  */
 function isAnEnd({ state, cluster }: World): boolean {
-  const seen = Object.entries(state.observed).some(([key, { holds }]) => holds && isGuard(key, 'pin'));
-  const unpinned = seen && canRollBack(state);
   const foreign = [...list(cluster, 'TrafficSplit'), ...list(cluster, 'Deployment')].some(
     ({ metadata }) => metadata.annotations?.owner === 'somebody',
   );
   const changed = state.at === 'F6.survey' && state.retry?.message.includes('was changed by') === true;
   const strangers = Object.entries(state.observed).some(([key, { holds }]) => key.startsWith('strangers.') && !holds);
-  return isFinal(state.status) || unpinned || foreign || changed || strangers;
+  return isFinal(state.status) || foreign || changed || strangers;
 }
 
 /**

@@ -1,12 +1,13 @@
-import { activeConditions, evaluate, isReady } from '../conditions.ts';
+import { activeConditions, evaluate, isReady, isTurn } from '../conditions.ts';
 import { canRollBack, decideDeployment } from '../deployment-machine.ts';
 import { freedReplicaSets } from '../deployment-object.ts';
-import { type DeploymentState, isFinal, isSetWeight, partOf } from '../deployment-state.ts';
+import { type Condition, type DeploymentState, isFinal, isSetWeight, partOf } from '../deployment-state.ts';
 import { entryAt } from '../entry-at.ts';
 import { deploymentKey, fenceKey, hashKey, instanceKey } from '../marks.ts';
 import { currentInstruction } from '../moves.ts';
 import { splitWeights } from '../traffic/smi.ts';
 import { wrongedDeployments } from './deployment-object-law.ts';
+import { notPutBack } from './held-law.ts';
 import { outOfStep } from './lock-step.ts';
 import { formOf, get, list, viewOf } from './model-cluster.ts';
 import { readyBehind, trafficOf, weightsInForce } from './model-controllers.ts';
@@ -15,6 +16,7 @@ import type { Action, Happened, Setup, SetupPair, World } from './world.ts';
 /** The laws of design.md that one deployment can break, each as a check of what an action did. */
 
 export type Law =
+  | 'held'
   | 'no black hole'
   | 'monotone'
   | 'confirmed'
@@ -28,6 +30,7 @@ export type Law =
 export const laws: Record<Law, string> = {
   'no black hole': 'law 1: no write of ours sends traffic where no pod answers',
   monotone: 'law 2: the new version’s share falls only in a roll back or where a step asks for less',
+  held: 'while held: what others change is put back before anything else moves',
   confirmed: 'law 3: a weight step succeeds only once the stored weights and the mesh agree with it',
   'roll back': 'law 4: every end leaves the cluster as it must: the new version alone, or everything as before',
   'lock step': 'law 4: the pairs of a target go in lock step, one way and the other',
@@ -51,6 +54,7 @@ export function breachesOf(setup: Setup, before: World, action: Action, after: W
   for (const words of outOfStep(setup, before, after)) check('lock step', false, () => words);
   for (const words of wrongedDeployments(setup, before, after, happened)) check('deployments', false, () => words);
   checkConfirmed(setup, before, after, check);
+  if (isTold(after)) for (const words of notPutBack(after)) check('held', false, () => words);
   checkWrite(setup, before, happened, check);
   checkOthers(setup, after, action, check);
   checkDeciding(before, after, happened, check);
@@ -94,8 +98,10 @@ function checkRaise(setup: Setup, before: World, after: World, check: Check): vo
   if (after.state.track === 'rollBack' || !isTold(before)) return;
   const { change } = effect;
   const { index } = partOf(effect.slot);
+  // Past the point of no return both sides lead to new pods.
+  if (!canRollBack(before.state)) return;
   const raised = change.op === 'weights' && change.weights.canary > (after.state.routes[index]?.weights?.canary ?? 0);
-  const turned = /^F2\.pin\./.test(effect.key) && canRollBack(before.state);
+  const turned = /^F2\.pin\./.test(effect.key);
   if (!raised && !turned) return;
   // Pairs go in lock step: what one lacks keeps all of them from more traffic.
   for (const { route, replicas, newHash, oldHash } of setup.pairs.filter(({ first }) => !first)) {
@@ -103,6 +109,8 @@ function checkRaise(setup: Setup, before: World, after: World, check: Check): vo
     check('no black hole', ready >= replicas, () => `${effect.key} is sent with ${ready} new pods ready`);
     const root = get(after.cluster, 'Service', route.rootServiceName);
     const pin = (root?.spec as { selector?: Record<string, string> } | undefined)?.selector?.[hashKey];
+    // The root that is turned itself may have been unpinned by others while its write was on its way.
+    if (turned && pin === undefined && route === setup.pairs[index]?.route) continue;
     check('no black hole', pin === oldHash, () => `${effect.key} is sent while root is pinned to ${pin}`);
   }
 }
@@ -150,11 +158,9 @@ function checkTurn(setup: Setup, before: World, after: World, check: Check): voi
 
 /** Whether the run knows what the watches of its cluster could tell. */
 function isTold({ state, cluster, news }: World): boolean {
-  const known = (key: string) => state.observed[key]?.holds ?? false;
-  return (
-    news.length === 0 &&
-    activeConditions(state).every((condition) => evaluate(condition, viewOf(cluster)).holds === known(condition.key))
-  );
+  const isKnown = (condition: Condition) =>
+    !isTurn(state.observed[condition.key], evaluate(condition, viewOf(cluster)));
+  return news.length === 0 && activeConditions(state).every(isKnown);
 }
 
 function checkConfirmed(setup: Setup, before: World, after: World, check: Check): void {
@@ -243,7 +249,8 @@ function checkDeciding(before: World, after: World, happened: Happened, check: C
   );
   if (isFinal(state.status) || state.startedAt === null) return;
   const instruction = currentInstruction(state);
-  const waitsForPerson = instruction.kind === 'pause' && state.status === 'AWAITING_APPROVAL';
+  const waitsForPerson =
+    state.frozen.length > 0 || (instruction.kind === 'pause' && state.status === 'AWAITING_APPROVAL');
   if (state.wakeAt === null) check('driven', waitsForPerson, () => `nobody would ever look at ${state.at} again`);
   else check('driven', state.wakeAt > last.at, () => `${state.at} is due at once, again and again`);
 }
@@ -251,13 +258,18 @@ function checkDeciding(before: World, after: World, happened: Happened, check: C
 function checkEnd(setup: Setup, world: World, check: Check): void {
   const { state, cluster } = world;
   const isFree = (kind: string) => world.lateCreates.includes(kind);
+  // A run that neither way can end stops where it is.
+  if (state.at !== 'end') {
+    check('roll back', state.leftInCluster.length > 0, () => 'nobody is told what stands');
+    return;
+  }
   const splits = list(cluster, 'TrafficSplit').filter(({ metadata }) => metadata.annotations?.[instanceKey]);
   check('roll back', splits.length === 0 || isFree('TrafficSplit'), () => 'a TrafficSplit is still there');
   for (const pair of setup.pairs) checkEndOfRoute(setup, pair, world, check);
   if (state.status === 'SUCCEEDED') {
     check(
       'roll back',
-      state.steps.every(({ status }) => setup.pairs.every(({ first }) => first) || status === 'SUCCEEDED'),
+      state.steps.every(({ status }) => isFirst(state) || status === 'SUCCEEDED'),
       () => 'a step is open',
     );
     return;
@@ -265,6 +277,8 @@ function checkEnd(setup: Setup, world: World, check: Check): void {
   const canaries = setup.pairs.map(({ route }) => `Service/${route.canaryServiceName}`);
   for (const [key, form] of Object.entries(setup.before)) {
     const [kind = '', name = ''] = key.split('/');
+    // Others may have scaled or deleted the old version where the run does not hold it.
+    if (world.disturbed && kind === 'ReplicaSet') continue;
     if (canaries.includes(key)) continue;
     const is = formOf(get(cluster, kind, name));
     // What becomes of a Deployment and its ReplicaSets once somebody else has a hand in it is his.
@@ -285,6 +299,11 @@ function checkEnd(setup: Setup, world: World, check: Check): void {
   }
 }
 
+/** No earlier version ran when the run began. */
+function isFirst({ survey }: DeploymentState): boolean {
+  return survey?.workloads.every(({ mode }) => mode !== 'canary') ?? false;
+}
+
 function checkEndOfRoute(setup: Setup, pair: SetupPair, world: World, check: Check): void {
   const { state, cluster } = world;
   const { route, deployment, replicas, newHash, oldHash } = pair;
@@ -302,7 +321,8 @@ function checkEndOfRoute(setup: Setup, pair: SetupPair, world: World, check: Che
   const canary = get(cluster, 'Service', canaryServiceName);
   if (canaryServiceGiven) {
     const key = `Service/${canaryServiceName}`;
-    check('roll back', formOf(canary) === setup.before[key], () => `${key} is ${formOf(canary)}`);
+    const isDeleted = !canary && world.disturbed;
+    check('roll back', isDeleted || formOf(canary) === setup.before[key], () => `${key} is ${formOf(canary)}`);
   } else {
     const told = state.leftInCluster.some((line) => line.includes(canaryServiceName));
     check('roll back', !canary || told || isFree('Service'), () => `${canaryServiceName} is still there`);

@@ -111,6 +111,8 @@ export function viewOf(cluster: ModelCluster): ClusterView {
       return slice ? [slice] : [];
     },
     pods: (_, hash) => list(cluster, 'Pod').filter((pod) => hashOf(pod) === hash),
+    shownUpTo: () => null,
+    trafficSplit: (_, name) => get(cluster, 'TrafficSplit', name),
     replicaSet: (_, name) => get(cluster, 'ReplicaSet', name),
     deployment: (_, name) => get(cluster, 'Deployment', name),
     everyPod: () => list(cluster, 'Pod'),

@@ -1,7 +1,7 @@
 import { isReady } from '../conditions.ts';
 import type { Weights } from '../deployment-state.ts';
 import type { KubernetesObject } from '../kubernetes.ts';
-import { hashKey } from '../marks.ts';
+import { deploymentKey, hashKey } from '../marks.ts';
 import type { SmiRoute } from '../plan.ts';
 import { meshWeights, splitWeights } from '../traffic/smi.ts';
 import { get, hashOf, insert, list, type ModelCluster, ownerOf, remove, update } from './model-cluster.ts';
@@ -160,6 +160,18 @@ export function unpinByOthers(cluster: ModelCluster, service: string): void {
   const spec = root.spec as { selector: Record<string, string> };
   const { [hashKey]: _, ...selector } = spec.selector;
   update(cluster, root, { ...root, spec: { ...spec, selector } });
+}
+
+export function unlabelByOthers(cluster: ModelCluster, service: string): void {
+  const root = get(cluster, 'Service', service);
+  if (!root?.metadata.labels?.[deploymentKey]) return;
+  const { [deploymentKey]: _, ...labels } = root.metadata.labels;
+  update(cluster, root, { ...root, metadata: { ...root.metadata, labels } });
+}
+
+export function scaleByOthers(cluster: ModelCluster, name: string): void {
+  const replicaSet = get(cluster, 'ReplicaSet', name);
+  if (replicaSet) update(cluster, replicaSet, { ...replicaSet, spec: { ...(replicaSet.spec as object), replicas: 0 } });
 }
 
 /** Somebody deletes the TrafficSplit, and perhaps makes one of his own. */

@@ -1,4 +1,4 @@
-import { activeConditions, evaluate } from '../conditions.ts';
+import { activeConditions, evaluate, isTurn } from '../conditions.ts';
 import { decideDeployment } from '../deployment-machine.ts';
 import {
   type DeploymentEvent,
@@ -25,6 +25,7 @@ import {
   get,
   type ModelCluster,
   performWrite,
+  remove,
   surroundingsOf,
   viewOf,
 } from './model-cluster.ts';
@@ -33,8 +34,10 @@ import {
   publishEndpoints,
   runAdaptor,
   runReplicaSets,
+  scaleByOthers,
   setReady,
   setWeightsByOthers,
+  unlabelByOthers,
   unpinByOthers,
   weightsInForce,
 } from './model-controllers.ts';
@@ -94,7 +97,7 @@ export type World = {
 export type How = 'ok' | 'lostApplied' | 'lostNotApplied' | 'serverError' | 'unreachable' | 'forbidden' | 'throttled';
 
 export type Action =
-  | { do: 'start' | 'due' | 'approve' | 'rollBack' | 'cancel' }
+  | { do: 'start' | 'due' | 'approve' | 'rollBack' | 'cancel' | 'resume' }
   | { do: 'perform'; how: How }
   | { do: 'arrive' }
   | { do: 'pods' | 'endpoints' | 'mesh' | 'settle' }
@@ -103,9 +106,24 @@ export type Action =
   | { do: 'again'; event: DeploymentEvent }
   /** `pair`: its index, 0 where it is absent; counted on from the first after the last. */
   | { do: 'kill'; hash: 'new' | 'old'; count: number; pair?: number }
-  | { do: 'edit'; what: 'unpin' | 'deleteSplit' | 'replaceSplit' | 'weights'; pair?: number }
+  | { do: 'edit'; what: Edit; pair?: number }
   /** Of the Deployment object: somebody applies one, deletes it, rolls another image out, scales it. */
   | { do: 'deployment'; what: 'make' | 'remove' | 'image' | 'scale'; pair?: number };
+
+/** What others do to the objects that a run holds. `unlabel`: our label is taken off the root Service. */
+export const edits = [
+  'unpin',
+  'unlabel',
+  'deleteSplit',
+  'replaceSplit',
+  'weights',
+  'unpinCanary',
+  'deleteCanary',
+  'scaleNew',
+  'scaleOld',
+  'deleteOld',
+] as const;
+export type Edit = (typeof edits)[number];
 
 /** What an action did, for the laws. */
 export type Happened = {
@@ -213,6 +231,10 @@ export function act(setup: Setup, before: World, action: Action): { world: World
     case 'cancel':
       fold({ type: 'cancelRequested', at, by: 'someone' });
       break;
+    case 'resume':
+      if (state.frozen.length === 0) return null;
+      fold({ type: 'resumed', at, by: 'someone' });
+      break;
     case 'perform': {
       if (state.effect === null) return null;
       const event = perform(setup, world, state.effect, action.how, at, happened);
@@ -288,11 +310,33 @@ function disturb(setup: Setup, world: World, action: Action): void {
       return disturbDeployment(setup, world, action);
     case 'edit': {
       world.disturbed = true;
-      const { rootServiceName, trafficSplitName } = entryAt(setup.plan.routes, (action.pair ?? 0) % setup.pairs.length);
-      if (action.what === 'unpin') return unpinByOthers(cluster, rootServiceName);
-      if (action.what === 'weights') return setWeightsByOthers(cluster, trafficSplitName, { stable: 50, canary: 50 });
-      return deleteSplitByOthers(cluster, trafficSplitName, action.what === 'replaceSplit');
+      return edit(cluster, entryAt(setup.pairs, (action.pair ?? 0) % setup.pairs.length), action.what);
     }
+  }
+}
+
+function edit(cluster: ModelCluster, { route, deployment, newHash, oldHash }: SetupPair, what: Edit): void {
+  const { rootServiceName, canaryServiceName, trafficSplitName } = route;
+  switch (what) {
+    case 'unpin':
+      return unpinByOthers(cluster, rootServiceName);
+    case 'unlabel':
+      return unlabelByOthers(cluster, rootServiceName);
+    case 'weights':
+      return setWeightsByOthers(cluster, trafficSplitName, { stable: 50, canary: 50 });
+    case 'deleteSplit':
+    case 'replaceSplit':
+      return deleteSplitByOthers(cluster, trafficSplitName, what === 'replaceSplit');
+    case 'unpinCanary':
+      return unpinByOthers(cluster, canaryServiceName);
+    case 'deleteCanary':
+      return remove(cluster, 'Service', canaryServiceName);
+    case 'scaleNew':
+      return scaleByOthers(cluster, `${deployment}-${newHash}`);
+    case 'scaleOld':
+      return scaleByOthers(cluster, `${deployment}-${oldHash}`);
+    case 'deleteOld':
+      return remove(cluster, 'ReplicaSet', `${deployment}-${oldHash}`);
   }
 }
 
@@ -315,7 +359,7 @@ function observations(world: World, at: string): DeploymentEvent[] {
   const { state, cluster } = world;
   return activeConditions(state).flatMap((condition): DeploymentEvent[] => {
     const sight = evaluate(condition, viewOf(cluster));
-    if ((state.observed[condition.key]?.holds ?? false) === sight.holds) return [];
+    if (!isTurn(state.observed[condition.key], sight)) return [];
     return [{ type: 'observed', at, condition: condition.key, ...sight }];
   });
 }

@@ -1,0 +1,36 @@
+import { isRecord } from './is-record.ts';
+import type { KubernetesObject } from './kubernetes.ts';
+import { fieldManager } from './marks.ts';
+
+/** Who wrote a field of an object last, as its `metadata.managedFields` say. `at`: ISO 8601, empty where it is not said. */
+export type FieldWriter = { manager: string; operation: string; at: string };
+
+/** Of each kind that a run holds the field that it holds it by. */
+const heldFields: Record<string, string> = { Service: 'selector', TrafficSplit: 'backends', ReplicaSet: 'replicas' };
+
+/**
+ * Who beside this control plane wrote the field that a run holds last; null where nobody is named. A manager that took a
+ * field out owns nothing of it any more unless the field is atomic, as selectors are, so who wrote the object last counts
+ * where nobody owns the field.
+ */
+export function writerOfHeld(object: KubernetesObject): FieldWriter | null {
+  const field = heldFields[object.kind] ?? '';
+  const entries = Array.isArray(object.metadata.managedFields) ? object.metadata.managedFields : [];
+  const writers = entries.flatMap((entry: unknown) => {
+    if (!isRecord(entry) || typeof entry.manager !== 'string' || entry.manager === fieldManager) return [];
+    if (entry.subresource === 'status') return [];
+    const { manager, operation, time, fieldsV1 } = entry;
+    const spec = isRecord(fieldsV1) ? fieldsV1['f:spec'] : undefined;
+    const owns = isRecord(spec) && `f:${field}` in spec;
+    const at = typeof time === 'string' ? time : '';
+    return [{ manager: manager.slice(0, 100), operation: String(operation ?? '').slice(0, 20), at, owns }];
+  });
+  const owners = writers.filter(({ owns }) => owns);
+  const [last] = (owners.length > 0 ? owners : writers).sort((a, b) => (a.at < b.at ? 1 : -1));
+  return last ? { manager: last.manager, operation: last.operation, at: last.at } : null;
+}
+
+export function writerWords(writer: FieldWriter | null | undefined): string {
+  if (!writer) return 'somebody';
+  return `${writer.manager} (${[writer.operation, writer.at].filter(Boolean).join(' at ')})`;
+}
