@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import { rollBackDeployment } from '@cdaas/control-plane/deployments.ts';
 import type { Verdict } from '@cdaas/sandbox/writes.ts';
 import { approval, weight } from '../support/deployment-files.ts';
+import { until } from '../support/until.ts';
 import { openWorld, type Scene, type World } from '../support/world.ts';
 
 let world: World;
@@ -52,7 +53,9 @@ describe('Kubernetes Events', { concurrency: 4 }, () => {
     const events = await told(scene, 'Paused', 2);
     const root = await scene.client.get('Service', scene.namespace, 'web');
     const split = await scene.client.get('TrafficSplit', scene.namespace, 'web');
-    for (const { kind, metadata } of [root, split].flatMap((object) => object ?? [])) {
+    const objects = [root, split].flatMap((object) => object ?? []);
+    assert.equal(objects.length, 2);
+    for (const { kind, metadata } of objects) {
       const about = events.filter(({ involvedObject }) => involvedObject.uid === metadata.uid);
       const messages = about.map(({ message }) => message).join('\n');
       assert.match(messages, /TrafficSplit web created: all traffic still goes to the previous version/, kind);
@@ -96,6 +99,7 @@ describe('Kubernetes Events', { concurrency: 4 }, () => {
       const scene = await world.scene({ cluster: await world.cluster() });
       await scene.first();
       let asked = 0;
+      const began = Date.now();
       scene.cluster.intercept(scene.namespace, ({ path }, phase) => {
         if (!path.endsWith('/events') || phase !== 'before') return 'continue';
         asked += 1;
@@ -105,7 +109,10 @@ describe('Kubernetes Events', { concurrency: 4 }, () => {
       assert.equal(seen.status, 'SUCCEEDED');
       const refused = seen.events.filter(({ type, data }) => type === 'refused' && data.status !== 409);
       assert.deepEqual(refused, [], 'it is no news of the run');
-      assert.ok(asked <= 1, `asked ${asked} times`);
+      await until(() => asked > 0, 'an Event');
+      // Asked again after 5 s at the earliest, which a loaded machine may need for the run.
+      const most = 1 + Math.floor((Date.now() - began) / 5_000);
+      assert.ok(asked <= most, `asked ${asked} times, ${most} at most`);
     });
   }
 
