@@ -43,6 +43,7 @@ export async function openNeighbours(name: string): Promise<Neighbours> {
     server: healthy.server,
     caData: healthy.caData,
     token: healthy.token,
+    meshConfirmation: 'stored',
   });
   await client.create('Namespace', '', { metadata: { name: 'shop' } });
   const opened: UnpleasantCluster[] = [];
