@@ -1,17 +1,24 @@
 import { createServer } from 'node:net';
+import { type Again, createAgain } from './again.ts';
 import { Remedy, systemCode } from './remedy.ts';
 
 /**
  * The port to listen on: the one asked for, or for 0 one that is free. Looked at before anything else is started, so that
  * a taken port is told at once.
  *
+ * @param variable what chooses the port
  * @throws Remedy where the port is taken or may not be used
  */
-export async function portToListenOn(host: string, port: number): Promise<number> {
+export async function portToListenOn(
+  host: string,
+  port: number,
+  again: Again = createAgain({}, []),
+  variable: 'PORT' | 'METRICS_PORT' = 'PORT',
+): Promise<number> {
   const found = await tryPort(host, port);
   if (typeof found === 'number') return found;
   const where = `${host}:${port}`;
-  const another = `choose another port: PORT=${port + 1} npm start (PORT=0 takes a free one)`;
+  const another = `choose another port (${variable}=0 takes a free one):\n  ${again({ env: { [variable]: String(port + 1) } })}`;
   if (found === 'EADDRINUSE')
     throw new Remedy(
       `${where} is in use by another program.\nStop that program (lsof -i :${port} shows it), or ${another}`,

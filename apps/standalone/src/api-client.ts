@@ -1,5 +1,19 @@
+import { ErrorBody } from '@cdaas/contract/errors.ts';
 import { z } from 'zod';
 import type { Admin } from './admin.ts';
+
+/** An answer of the API that is no success. `code` and `link`: of the first error in its body, where it has them. */
+export class Refusal extends Error {
+  readonly code: string | undefined;
+  readonly link: string | undefined;
+
+  constructor(words: string, code?: string, link?: string) {
+    super(words);
+    this.name = 'Refusal';
+    this.code = code;
+    this.link = link;
+  }
+}
 
 /** What the demo needs of the HTTP API, over real HTTP: it does what a stranger with curl does. */
 export type ApiClient = {
@@ -51,7 +65,7 @@ export type PipelineEvent = z.infer<typeof Event>;
 const Started = z.object({ pipelineId: z.string(), warnings: z.array(z.string()) });
 const Token = z.object({ access_token: z.string() });
 
-/** @throws Error with what the API answered, when it did not give a token */
+/** @throws Refusal with what the API answered, when it did not give a token */
 export async function signIn(url: string, admin: Admin): Promise<ApiClient> {
   const { access_token: token } = Token.parse(
     await call(`${url}/oauth/token`, {
@@ -93,9 +107,22 @@ export async function signIn(url: string, admin: Admin): Promise<ApiClient> {
 async function call(url: string, init: RequestInit): Promise<unknown> {
   const answer = await fetch(url, init);
   const text = await answer.text();
-  if (!answer.ok)
-    throw new Error(`${init.method ?? 'GET'} ${new URL(url).pathname} answered ${answer.status}: ${text}`);
+  if (!answer.ok) throw refusalOf(`${init.method ?? 'GET'} ${new URL(url).pathname} answered ${answer.status}`, text);
   return JSON.parse(text);
+}
+
+function refusalOf(what: string, body: string): Refusal {
+  let read: unknown;
+  try {
+    read = JSON.parse(body);
+  } catch {
+    return new Refusal(`${what}: ${body}`);
+  }
+  const parsed = ErrorBody.safeParse(read);
+  if (!parsed.success) return new Refusal(`${what}: ${body}`);
+  const { errors } = parsed.data;
+  const words = errors.map(({ message }) => message).join('; ');
+  return new Refusal(`${what}: ${words}`, errors[0]?.code, errors[0]?.metadata?.link);
 }
 
 /** The data of server-sent events (WHATWG HTML, 9.2), as far as our API uses them: one `data` line an event. */

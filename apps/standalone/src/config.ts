@@ -4,6 +4,7 @@ import { ClusterName } from '@cdaas/contract/clusters.ts';
 import type { OutboundRule } from '@cdaas/control-plane/outbound.ts';
 import { environmentWords, fields, readEnvironment } from '@cdaas/control-plane/settings.ts';
 import { z } from 'zod';
+import { type Again, createAgain } from './again.ts';
 import { Remedy } from './remedy.ts';
 
 /** The account name of a cluster of one's own, where none is given. */
@@ -65,6 +66,8 @@ export type Config = {
   drainSeconds: number;
   logLevel: string;
   color: boolean;
+  /** The command to go on with where something stands in the way of this one. */
+  again: Again;
 };
 
 /** `own`: the cluster to use instead of the sandbox. */
@@ -75,9 +78,10 @@ export type OwnOptions = { kubeconfig: string; context: string | undefined; acco
 /**
  * Reads the environment, once, at the start.
  *
+ * @param args the words after `npm start --`
  * @throws Remedy naming every variable that is wrong
  */
-export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
+export function readConfig(environment: NodeJS.ProcessEnv = process.env, args: readonly string[] = []): Config {
   const read = readEnvironment(Environment, environment);
   if ('problems' in read) throw new Remedy(`${environmentWords(read.problems)}See docs/operating.md.`);
   const { env } = read;
@@ -94,6 +98,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     drainSeconds: env.DRAIN_SECONDS,
     logLevel: env.LOG_LEVEL,
     color: process.stdout.isTTY === true && env.NO_COLOR === undefined,
+    again: createAgain(environment, args),
   };
 }
 

@@ -2,6 +2,7 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, st
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { type Again, createAgain, nextName } from './again.ts';
 import { identityOf } from './processes.ts';
 import { Remedy, systemCode } from './remedy.ts';
 
@@ -105,14 +106,17 @@ const settleMs = 100;
  * @returns how to tell others the URL, and how to give the folder back
  * @throws Remedy while another instance is running
  */
-export async function lockDataDir(dir: DataDir): Promise<{ announce(url: string): void; release(): void }> {
+export async function lockDataDir(
+  dir: DataDir,
+  again: Again = createAgain({}, []),
+): Promise<{ announce(url: string): void; release(): void }> {
   const mine: Lock = { pid: process.pid, identity: identityOf(process.pid), url: null };
   if (!create(dir.lock, mine)) {
-    refuseIfHeld(dir, readLock(dir.lock));
-    takeOver(dir, mine);
+    refuseIfHeld(dir, readLock(dir.lock), again);
+    takeOver(dir, mine, again);
     await sleep(settleMs);
     const now = readLock(dir.lock);
-    if (now?.pid !== mine.pid || now.identity !== mine.identity) refuseIfHeld(dir, now);
+    if (now?.pid !== mine.pid || now.identity !== mine.identity) refuseIfHeld(dir, now, again);
   }
   return {
     announce(url) {
@@ -125,14 +129,14 @@ export async function lockDataDir(dir: DataDir): Promise<{ announce(url: string)
 }
 
 /** Replaces the lock of a process that is gone. Only the maker of a second file may, and looks again before it does. */
-function takeOver(dir: DataDir, mine: Lock): void {
+function takeOver(dir: DataDir, mine: Lock, again: Again): void {
   const turn = `${dir.lock}.turn`;
   while (!create(turn, mine)) {
-    refuseIfHeld(dir, readLock(turn));
+    refuseIfHeld(dir, readLock(turn), again);
     rmSync(turn, { force: true });
   }
   try {
-    refuseIfHeld(dir, readLock(dir.lock));
+    refuseIfHeld(dir, readLock(dir.lock), again);
     writePrivate(dir.lock, JSON.stringify(mine));
   } finally {
     rmSync(turn, { force: true });
@@ -150,12 +154,12 @@ function create(path: string, lock: Lock): boolean {
   }
 }
 
-function refuseIfHeld({ path }: DataDir, held: Lock | undefined): void {
+function refuseIfHeld({ path }: DataDir, held: Lock | undefined, again: Again): void {
   if (held === undefined || identityOf(held.pid) !== held.identity) return;
   throw new Remedy(
     `CDaaS is running on ${path} already (process ${held.pid}${held.url ? `, ${held.url}` : ''}).\n` +
       `Stop it first (kill ${held.pid}), or start a second one beside it:\n` +
-      `  CDAAS_DATA_DIR=.cdaas-2 PORT=0 npm start`,
+      `  ${again({ env: { CDAAS_DATA_DIR: nextName(path), PORT: '0' } })}`,
   );
 }
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { isFinalPipeline } from '@cdaas/pipeline/pipeline-machine.ts';
 import { z } from 'zod';
-import type { ApiClient } from './api-client.ts';
+import { type ApiClient, Refusal } from './api-client.ts';
 import { type DataDir, readJson, writePrivate } from './data-dir.ts';
 import { sandboxAccount } from './register-sandbox.ts';
 import type { Screen, Style } from './screen.ts';
@@ -77,6 +77,19 @@ export async function runDemo(deps: DemoDeps): Promise<boolean> {
   screen.line(`Version 2 has all traffic after ${seconds(began)}.${totalWords(deps)}`);
   writeState(dir, account, { ...state, done: true });
   return true;
+}
+
+/** What is told where the demo cannot be shown, or not to its end: everything else goes on, so no stack. */
+export function demoTrouble(error: unknown, url: string): string {
+  if (error instanceof Refusal && error.code === 'deployment.conflict' && error.link !== undefined) {
+    const cancel = `${url}/pipelines/${error.link.split('/').at(-1)}/cancel`;
+    return (
+      `  shop is in progress, the demo is left out: ${error.link}\n` +
+      `  It is shown at the next start, once that has ended. To cancel it, with a TOKEN as docs/api.md makes it:\n` +
+      `    curl -sS -X POST ${cancel} -H "Authorization: Bearer $TOKEN"`
+    );
+  }
+  return `  The demo could not go on: ${error instanceof Error ? error.message : String(error)}`;
 }
 
 function totalWords({ traffic, screen }: DemoDeps): string {

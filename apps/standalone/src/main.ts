@@ -32,10 +32,11 @@ process.channel?.unref();
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 
 try {
-  const options = readOptions(process.argv.slice(2));
+  const args = process.argv.slice(2);
+  const options = readOptions(args);
   if (options.help) process.stdout.write(usage);
   else {
-    const config = readConfig();
+    const config = readConfig(process.env, args);
     const screen = createScreen((text) => process.stdout.write(text), config.color);
     await runStandalone(config, options, screen, shutDown.signal);
   }

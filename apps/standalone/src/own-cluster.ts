@@ -9,6 +9,7 @@ import { type ClusterAccessProblem, parseClusterAccess } from '@cdaas/control-pl
 import type { OutboundRule } from '@cdaas/control-plane/outbound.ts';
 import type { CallerContext } from '@cdaas/control-plane/principals.ts';
 import { rbacWanted, renderRbac } from '@cdaas/control-plane/rbac-manifest.ts';
+import { type Again, nextName } from './again.ts';
 import type { OwnOptions } from './config.ts';
 import { type DataDir, writePrivate } from './data-dir.ts';
 import { Remedy, systemCode } from './remedy.ts';
@@ -32,7 +33,11 @@ export function readOwnCluster(options: OwnOptions): OwnCluster {
   try {
     text = readFileSync(kubeconfig, 'utf8');
   } catch (cause) {
-    throw new Remedy(`The kubeconfig ${kubeconfig} cannot be read (${systemCode(cause) ?? String(cause)}).`, { cause });
+    const written = kubeconfig.split(/[/\\]/).includes('.cdaas-cluster') && systemCode(cause) === 'ENOENT';
+    const hint = written ? '\n`npm run cluster` writes it; is it running, in another terminal?' : '';
+    throw new Remedy(`The kubeconfig ${kubeconfig} cannot be read (${systemCode(cause) ?? String(cause)}).${hint}`, {
+      cause,
+    });
   }
   const parsed = parseClusterAccess({ kubeconfig: text, ...(context === undefined ? {} : { context }) });
   if (parsed.ok) return { ...options, text, server: parsed.access.server };
@@ -74,6 +79,7 @@ export async function registerOwnCluster(
   ctx: CallerContext,
   dir: DataDir,
   { account, context, text, server }: OwnCluster,
+  again: Again,
 ): Promise<{ isNew: boolean; trouble: string | null }> {
   const how = { kubeconfig: text, ...(context === undefined ? {} : { context }) };
   try {
@@ -89,12 +95,19 @@ export async function registerOwnCluster(
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
     if (error.code === 'cluster.unreachable') return { isNew: false, trouble: error.message };
-    throw refusal(dir, server, error, account);
+    throw refusal(dir, server, error, elsewhere(dir, account, again));
   }
 }
 
+/** Where another cluster is registered under the account: how to go on beside it. */
+function elsewhere({ path }: DataDir, account: string, again: Again): string {
+  const account2 = again({ account: nextName(account) });
+  const folder2 = again({ env: { CDAAS_DATA_DIR: nextName(path) } });
+  return `To go on under another account:\n  ${account2}\nor with a new data folder:\n  ${folder2}`;
+}
+
 /** What stands in the way and what helps. For missing rights RBAC is written that has them. */
-function refusal(dir: DataDir, server: string, cause: AppError, account?: string): Remedy {
+function refusal(dir: DataDir, server: string, cause: AppError, goOn?: string): Remedy {
   const words = cause.violations.map(({ message }) => `  ${message}\n`).join('');
   if (cause.code === 'cluster.permission') {
     writePrivate(dir.rbacFile, renderRbac(rbacWanted(RbacQuery.parse({}))));
@@ -104,12 +117,6 @@ function refusal(dir: DataDir, server: string, cause: AppError, account?: string
     });
   }
   const [{ hint }] = cause.violations;
-  const another =
-    account === undefined || cause.code !== 'cluster.refused'
-      ? hint
-      : `${hint ?? ''} Another name: --account NAME`.trim();
-  return new Remedy(
-    `The cluster at ${server} cannot be registered:\n${words}${another === undefined ? '' : `${another}\n`}`,
-    { cause },
-  );
+  const helps = [hint, cause.code === 'cluster.refused' ? goOn : undefined].filter((each) => each !== undefined);
+  return new Remedy(`The cluster at ${server} cannot be registered:\n${words}${helps.join('\n')}`.trimEnd(), { cause });
 }

@@ -15,10 +15,11 @@ import { startWorker } from '@cdaas/worker/worker.ts';
 import type { Logger } from 'pino';
 import { isFree, localUrl, portToListenOn } from './addresses.ts';
 import { type Admin, ensureAdmin } from './admin.ts';
+import type { Again } from './again.ts';
 import { signIn } from './api-client.ts';
 import type { Config, Options } from './config.ts';
 import { type DataDir, lockDataDir, openDataDir } from './data-dir.ts';
-import { isDemoDue, runDemo } from './demo.ts';
+import { demoTrouble, isDemoDue, runDemo } from './demo.ts';
 import { tellWhatToTry } from './hints.ts';
 import { openLogFile } from './log-file.ts';
 import { type OwnCluster, readOwnCluster, registerOwnCluster, rulesFor } from './own-cluster.ts';
@@ -93,9 +94,9 @@ async function startParts(
   const { goOn, fail } = course;
   const began = performance.now();
   const dir = openDataDir(config.dataDir);
-  const lock = await lockDataDir(dir);
+  const lock = await lockDataDir(dir, config.again);
   parts.push({ name: 'lock', stop: async () => lock.release() });
-  const port = await portToListenOn(config.host, config.port);
+  const port = await portToListenOn(config.host, config.port, config.again);
   const url = config.publicUrl ?? localUrl(config.host, port);
   const log = createLogger(
     config.logLevel,
@@ -137,7 +138,9 @@ async function startParts(
   const base = { ...forApi, publicUrl: url, drainSeconds: config.drainSeconds };
   const ctx = systemContext(base, scope, 'npm start');
   const cluster =
-    'own' in used ? await useOwnCluster(ctx, dir, used.own, screen) : await useSandbox(ctx, dir, used.sandbox);
+    'own' in used
+      ? await useOwnCluster(ctx, dir, used.own, screen, config.again)
+      : await useSandbox(ctx, dir, used.sandbox);
   const metricsPort = await metricsPortOf(config, screen);
   const { allowedHosts, ...settings } = settingsFor(url);
   const local = localUrl(config.host, port);
@@ -223,9 +226,15 @@ async function useSandbox(ctx: CallerContext, dir: DataDir, sandbox: Sandbox): P
   return { account: sandboxAccount, kubeconfig: shown(dir.kubeconfig), sandbox, isNew: false };
 }
 
-async function useOwnCluster(ctx: CallerContext, dir: DataDir, own: OwnCluster, screen: Screen): Promise<Target> {
+async function useOwnCluster(
+  ctx: CallerContext,
+  dir: DataDir,
+  own: OwnCluster,
+  screen: Screen,
+  again: Again,
+): Promise<Target> {
   const began = performance.now();
-  const { isNew, trouble } = await registerOwnCluster(ctx, dir, own);
+  const { isNew, trouble } = await registerOwnCluster(ctx, dir, own, again);
   const detail = `${own.server}, account "${own.account}", ${isNew ? 'registered now' : 'registered before'}`;
   screen.part('Cluster', detail, performance.now() - began);
   if (trouble !== null)
@@ -234,7 +243,8 @@ async function useOwnCluster(ctx: CallerContext, dir: DataDir, own: OwnCluster, 
 }
 
 async function metricsPortOf(config: Config, screen: Screen): Promise<number | null> {
-  if (config.metricsPort !== undefined) return portToListenOn('127.0.0.1', config.metricsPort);
+  if (config.metricsPort !== undefined)
+    return portToListenOn('127.0.0.1', config.metricsPort, config.again, 'METRICS_PORT');
   if (await isFree(usualMetricsPort)) return usualMetricsPort;
   screen.line(`  Port ${usualMetricsPort} is in use: no /metrics. METRICS_PORT chooses another.`);
   return null;
@@ -257,6 +267,8 @@ async function present(system: System, options: Options, screen: Screen, shutDow
       const api = await signIn(local, admin);
       const { account } = cluster;
       demoEndedWell = await runDemo({ dir, api, account, traffic, screen, signal: shutDown, drainSeconds });
+    } catch (error) {
+      if (!shutDown.aborted) screen.line(demoTrouble(error, url));
     } finally {
       traffic?.stop();
     }
