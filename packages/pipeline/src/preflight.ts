@@ -80,14 +80,19 @@ function labelsOf(old: KubernetesObject): { labels?: Record<string, string> } {
   return labels ? { labels } : {};
 }
 
-/** What a preflight finds that may not look: the target fails, and is told every right that is missing. */
-export function blindSurvey(plan: DeploymentPlan, refused: readonly string[]): Survey {
+/**
+ * What a preflight finds that may not look: the target fails, and is told every right that is missing.
+ *
+ * @param refused as in `list pods in namespace shop`
+ * @param help what gives the right
+ */
+export function blindSurvey(plan: DeploymentPlan, refused: string, help = ''): Survey {
   return {
     blind: true,
     problems: [
       {
         object: `cluster of account ${plan.account}`,
-        message: `its credential may not ${refused.join(', ')} in namespace ${plan.namespace} (403); give it that right`,
+        message: `its credential may not ${refused} (403); give it that right${help}`,
       },
     ],
     warnings: [],

@@ -85,12 +85,12 @@ async function performSurvey(performance: Performance): Promise<Performed> {
   const outside = await findOutside(client, performance);
   if (!Array.isArray(outside)) return failed(performance, effect.key, outside);
   if (outside.length > 0) {
-    const closed = { ...blindSurvey(plan, []), problems: outside };
+    const closed = { ...blindSurvey(plan, ''), problems: outside };
     return { kind: 'event', event: { type: 'surveyed', at: at(performance), key: effect.key, survey: closed } };
   }
   const read = await withinTime(surveyMs, readSurroundings(client, plan, performance));
   if (read.kind === 'forbidden') {
-    const blind = blindSurvey(plan, read.rights);
+    const blind = blindSurvey(plan, read.rights, read.help);
     return { kind: 'event', event: { type: 'surveyed', at: at(performance), key: effect.key, survey: blind } };
   }
   if (read.kind !== 'read') return failed(performance, effect.key, read);

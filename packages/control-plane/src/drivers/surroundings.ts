@@ -6,6 +6,7 @@ import { deploymentKey, hashKey, instanceKey } from '@cdaas/pipeline/marks.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import type { Surroundings } from '@cdaas/pipeline/preflight-look.ts';
 import { chooseSplitApiVersion, splitGroup } from '@cdaas/pipeline/traffic/smi.ts';
+import { manifestKinds } from '../engine-rights.ts';
 import { type KubeClient, misunderstood } from './kube.ts';
 import { essenceForPreflight, essenceOf } from './kube-essence.ts';
 import type { Outcome } from './kube-exchange.ts';
@@ -20,6 +21,9 @@ type Asked = {
   finalAmong(deploymentIds: string[]): Promise<ReadonlySet<string>>;
 };
 
+/** What the credential may not do, in words, and what gives it the right. */
+type Forbidden = { kind: 'forbidden'; rights: string; help: string };
+
 /**
  * Everything that a preflight looks at (design.md, "Preflight P"); or what the credential may not do of it, in words. Lists
  * are shared with the other preflights of the namespace that ask at the same time.
@@ -28,7 +32,7 @@ export async function readSurroundings(
   client: KubeClient,
   plan: DeploymentPlan,
   asked: Asked,
-): Promise<{ kind: 'read'; surroundings: Surroundings } | { kind: 'forbidden'; rights: string[] } | Outcome> {
+): Promise<{ kind: 'read'; surroundings: Surroundings } | Forbidden | Outcome> {
   const { namespace } = plan;
   const served = await readServed(client);
   if (served.kind !== 'served') return served;
@@ -50,7 +54,8 @@ export async function readSurroundings(
     list('apps/v1', 'Deployment'),
   ]);
   const rights = lists.flatMap((list, index) => (isForbidden(list) ? [`list ${listedResources[index]}`] : []));
-  if (rights.length > 0) return { kind: 'forbidden', rights };
+  if (rights.length > 0)
+    return { kind: 'forbidden', rights: `${rights.join(', ')} in namespace ${namespace}`, help: '' };
   const failedList = lists.find((list) => !Array.isArray(list));
   if (failedList && !Array.isArray(failedList)) return failedList;
   const [services, pods, marked, splits, profiles, hpas, scaledObjects, deployments] = lists as KubernetesObject[][];
@@ -70,8 +75,8 @@ export async function readSurroundings(
     ),
   );
   for (const [index, found] of existing.entries()) {
-    const kind = plan.objects[index]?.kind ?? 'these';
-    if (isForbidden(found)) return { kind: 'forbidden', rights: [`get ${kind} objects`] };
+    const object = plan.objects[index];
+    if (object && isForbidden(found)) return await mayNotGet(client, object);
     if (found.kind !== 'got') return found;
   }
   const own = new Set(
@@ -136,6 +141,17 @@ const listedResources = [
   'scaledobjects.keda.sh',
   'deployments.apps',
 ];
+
+async function mayNotGet(client: KubeClient, { apiVersion, kind, metadata }: KubernetesObject): Promise<Forbidden> {
+  const resource = await client.findResource(apiVersion, kind);
+  const isFound = resource.kind === 'found';
+  const namespace = isFound && !resource.namespaced ? undefined : metadata.namespace;
+  const where = namespace === undefined ? '' : ` in namespace ${namespace}`;
+  const known = manifestKinds.some((each) => each.kind === kind);
+  const name = known || !isFound || !apiVersion.includes('/') ? kind : `${resource.plural}.${apiVersion.split('/')[0]}`;
+  const help = `, as in the RBAC of /clusters/rbac.yaml?kind=${name}`;
+  return { kind: 'forbidden', rights: `get ${kind} objects${where}`, help };
+}
 
 function isForbidden(answer: KubernetesObject[] | Got | Outcome): boolean {
   return !Array.isArray(answer) && answer.kind === 'answered' && answer.status === 403;
