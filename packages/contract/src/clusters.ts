@@ -14,7 +14,10 @@ export const MeshConfirmation = z
 
 /** A DNS label (RFC 1123), as namespaces are named. */
 const dnsLabel = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
-const namespaceName = z.string().regex(dnsLabel, 'a namespace name');
+const namespaceName = z.string().regex(dnsLabel, {
+  error: ({ input }) =>
+    `${JSON.stringify(input)?.slice(0, 100)} is not a namespace name: up to 63 of a-z, 0-9 and "-", no "-" at either end`,
+});
 
 const settings = {
   namespaces: z
@@ -161,11 +164,7 @@ export const RbacQuery = z.strictObject({
     .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'a name of a ServiceAccount')
     .default('cdaas')
     .describe('Whose token will be registered; it is made.'),
-  serviceAccountNamespace: z
-    .string()
-    .regex(dnsLabel, 'a namespace name')
-    .default('cdaas')
-    .describe('Where that is; it is made.'),
+  serviceAccountNamespace: namespaceName.default('cdaas').describe('Where that is; it is made.'),
   kind: several(text(300).min(1), 50).describe(
     'A kind that deployment files bring along besides Deployments and Services: `ConfigMap`, or `plural.group` of a custom one.',
   ),
