@@ -85,7 +85,7 @@ function heading({ namespaces, serviceAccount, serviceAccountNamespace, kinds }:
   const account = `-n ${serviceAccountNamespace} ${serviceAccount}`;
   return `# The least rights that CDaaS needs to deploy to ${where}: Deployments, Services${more}.
 # Apply it:              kubectl apply -f rbac.yaml
-# Its token, for a year (a cluster may allow less):
+${namespaces.length === 0 ? '' : `# Before that, where they do not exist: ${namespaces.map((name) => `kubectl create namespace ${name}`).join('; ')}\n`}# Its token, for a year (a cluster may allow less):
 #                        kubectl create token ${account} --duration 8760h
 # A token that does not end: apply this too, then read it with
 #                        kubectl get secret -n ${serviceAccountNamespace} ${serviceAccount}-token -o jsonpath='{.data.token}' | base64 -d
