@@ -8,6 +8,14 @@ export type Response = ServerResponse & { stream?: ServerHttp2Stream };
 
 const bodyLimit = 3 * 1024 * 1024;
 
+/** How kubectl sends the same as JSON. */
+function jsonWay(url: string): string {
+  const [path = ''] = url.split('?');
+  if (!path.endsWith('/token')) return 'kubectl apply and kubectl create -f send JSON';
+  const request = '{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{}}';
+  return `for a token: echo '${request}' | kubectl create --raw ${path} -f - (the token is in its status)`;
+}
+
 /**
  * Reads a JSON body; an empty one is undefined.
  * @throws ApiError 413 above 3 MiB as the API server's limit, 400 for what is not JSON
@@ -27,7 +35,7 @@ export async function readBody(request: Request): Promise<unknown> {
   if (size === 0) return undefined;
   const type = request.headers['content-type'] ?? '';
   if (type.includes('protobuf') || type.includes('cbor')) {
-    throw unsupportedMediaType(`the sandbox reads JSON only, not ${type}; kubectl apply sends JSON`);
+    throw unsupportedMediaType(`the sandbox reads JSON only, not ${type}; ${jsonWay(request.url ?? '')}`);
   }
   try {
     return JSON.parse(Buffer.concat(chunks).toString());
