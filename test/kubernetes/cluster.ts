@@ -98,7 +98,10 @@ Its kubeconfig, of an administrator: ${kubeconfig}
 
 CDaaS on it instead of its sandbox, in another terminal:
 
-  npm start -- --kubeconfig ${kubeconfig}
+  npm start -- --kubeconfig ${kubeconfig} --demo
+
+This is a new cluster. Where CDaaS knows an earlier one as "own", add --account own-2, or give it a new data folder:
+CDAAS_DATA_DIR=.cdaas-2 npm start -- …
 
 It serves until Ctrl-C; then everything in it is gone.`);
   const trouble = await Promise.race([signalled, failed]);
