@@ -1,4 +1,4 @@
-import { changedWords, freedReplicaSets } from './deployment-object.ts';
+import { changedWords, freedReplicaSets, reshapedWords } from './deployment-object.ts';
 import { type DeploymentState, type ObjectFacts, partOf, type Survey, type WriteEffect } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { Instruction } from './instructions.ts';
@@ -68,6 +68,8 @@ export function onDeploymentFound(
 ): boolean {
   const { part, index } = partOf(doubt.slot);
   if (part === 'freed') return onFreedFound(state, index, object, at);
+  if (part === 'deployment' && doubt.change.op === 'resume') return isReshaped(state, index, object, at);
+  if (part === 'deployment' && doubt.change.op === 'create') return onMadeFound(state, doubt, object);
   if (part !== 'deployment' || doubt.change.op !== 'delete' || object.uid !== doubt.uid) return false;
   if (object.deleting) {
     delete state.objects[doubt.slot];
@@ -78,6 +80,31 @@ export function onDeploymentFound(
   if (!known || known.form === object.form) return false;
   // What it asks for now is looked at as a whole, with all that hangs on it.
   begin(state, state.at.startsWith('S1.') ? 'S1.survey' : 'F6.survey', at);
+  return true;
+}
+
+/** The wait for a Deployment to take its ReplicaSet over only looks whether it is there: what it became is the wait's to say. */
+function onMadeFound(state: DeploymentState, { slot }: WriteEffect, object: ObjectFacts): boolean {
+  const known = state.objects[slot];
+  if (currentInstruction(state).kind !== 'wait' || known?.uid !== object.uid) return false;
+  state.objects[slot] = { ...known, resourceVersion: object.resourceVersion };
+  return true;
+}
+
+/** Takes note of the pods that the ReplicaSet asks for which a Deployment is to stand over. */
+export function noteTemplate(state: DeploymentState, { slot, change }: WriteEffect, object: ObjectFacts): void {
+  if (change.op !== 'label' || object.template === undefined) return;
+  state.templates = { ...state.templates, [slot]: object.template };
+}
+
+/** Whether a Deployment that was made paused asks for other pods by now: its pause does not end before it asks for the same. */
+function isReshaped(state: DeploymentState, index: number, object: ObjectFacts, at: string): boolean {
+  const slot = state.track === 'forward' ? (`newReplicaSet.${index}` as const) : (`oldReplicaSet.${index}` as const);
+  const template = state.templates?.[slot];
+  const { uid } = state.objects[`deployment.${index}`] ?? {};
+  if (template === undefined || uid !== object.uid || object.template === template) return false;
+  const { name } = entryAt(state.outline.workloads, index);
+  holdBack(state, reshapedWords({ name, namespace: state.outline.namespace }, object.manager), at);
   return true;
 }
 

@@ -163,7 +163,8 @@ type Raised = { index: number; replicaSet: string; slot: Slot; labels: Record<st
 
 function raise(state: Ground, phase: 'F8' | 'R7', raised: Raised[], untilOwned: Limit): Instruction[] {
   const owned = ({ index, replicaSet }: Raised): Asked => {
-    return { kind: 'adopted', deployment: entryAt(state.outline.workloads, index).name, replicaSet };
+    const { name: deployment, replicas: atLeast } = entryAt(state.outline.workloads, index);
+    return { kind: 'adopted', deployment, replicaSet, ...(phase === 'F8' ? { atLeast } : {}) };
   };
   return [
     ...raised.map(({ index }) => write(`${phase}.create.${index}`, `deployment.${index}`, { op: 'create' })),
@@ -174,7 +175,10 @@ function raise(state: Ground, phase: 'F8' | 'R7', raised: Raised[], untilOwned: 
     }),
     ...raised.map(({ index }) => write(`${phase}.resume.${index}`, `deployment.${index}`, { op: 'resume' }, true)),
     ...raised.map((one) =>
-      wait(`${phase}.settled.${one.index}`, state, owned(one), { limitSeconds: settledSeconds, onLimit: 'goOn' }),
+      wait(`${phase}.settled.${one.index}`, state, owned(one), {
+        ...untilOwned,
+        follows: [`${phase}.resume.${one.index}`],
+      }),
     ),
   ];
 }

@@ -126,6 +126,28 @@ describe('keeping the Deployment object', () => {
     assert.equal(set?.metadata.labels?.app, 'web');
   });
 
+  for (const instruction of ['F8.label.0', 'F8.resume.0', 'F8.settled.0']) {
+    test(`holds at ${instruction} while somebody has changed the Deployment, by name, until it is as it was`, () => {
+      const { setup, world } = at({ first: true, keep: true }, instruction);
+      const before = deploymentOf(world) ?? assert.fail();
+      const changed = must(setup, world, { do: 'deployment', what: 'image' });
+      const told = driveUntil(setup, changed, ({ state }) => waitingFor(state)?.includes('kubectl') === true);
+      const late = told.clock + 600_000;
+      const held = driveUntil(setup, told, ({ clock }) => clock > late);
+      assert.equal(held.state.status, 'FINISHING');
+      assert.match(
+        waitingFor(held.state) ?? '',
+        /Deployment web was changed by unknown and asks for other pods.*kubectl delete deployment web -n shop-qa/,
+      );
+      const now = deploymentOf(held) ?? assert.fail();
+      const { template } = before.spec as { template: unknown };
+      const cluster = { ...held.cluster, objects: { ...held.cluster.objects } };
+      cluster.objects['Deployment/web'] = { ...now, spec: { ...(now.spec as object), template } };
+      const done = driveUntil(setup, { ...held, cluster });
+      assert.equal(done.state.status, 'SUCCEEDED');
+    });
+  }
+
   test('the next run sets it aside first, shifts traffic as ever, and makes it again in the end', () => {
     const { world } = at({ pairs: web('kept'), keep: true, steps: [weight(50)], mesh: 'stored' }, 'S1.orphan.0');
     const list = ids(world);

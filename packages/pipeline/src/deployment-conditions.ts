@@ -1,9 +1,9 @@
 import type { ClusterView } from './conditions.ts';
 import { isLive } from './conditions.ts';
-import { managerOf, removalLine } from './deployment-object.ts';
+import { managerOf, removalLine, reshapedWords } from './deployment-object.ts';
 import type { Condition } from './deployment-state.ts';
 import type { KubernetesObject } from './kubernetes.ts';
-import { deploymentKey, hashKey } from './marks.ts';
+import { deploymentKey, fieldManager, hashKey } from './marks.ts';
 
 /** Conditions about Deployment objects and the ReplicaSets that they control. */
 
@@ -92,6 +92,16 @@ function evaluateAdopted(condition: Extract<Condition, { kind: 'adopted' }>, vie
   const wanted = (replicaSet.spec as { replicas?: number } | undefined)?.replicas ?? 1;
   const current = observedGeneration >= (deployment.metadata.generation ?? 0);
   const same = replicas === wanted && updatedReplicas === wanted;
+  const manager = managerOf(deployment);
+  if (current && !same && manager !== fieldManager) {
+    // Its pods are not in sight here, but what its controller makes of them is.
+    return {
+      holds: false,
+      detail: reshapedWords({ name: condition.deployment, namespace: condition.namespace }, manager),
+    };
+  }
+  const least = condition.atLeast ?? 0;
+  if (wanted < least) return { holds: false, detail: `${names}: asks for ${wanted} pods, ${least} were asked for` };
   return { holds: current && same, detail: `${names}: ${updatedReplicas} of ${wanted} pods are its own` };
 }
 

@@ -174,3 +174,13 @@ export function changedWords(
   if (now.form === known.form) return null;
   return `Deployment ${name} was changed by ${now.manager ?? 'somebody'} while it was being taken over; put it back as it was, or remove it with its pods: ${removalLine(name, namespace)}`;
 }
+
+/** A Deployment that a run made over its ReplicaSet asks for other pods than that. */
+export function reshapedWords({ name, namespace }: { name: string; namespace: string }, manager = 'somebody'): string {
+  return `Deployment ${name} was changed by ${manager} and asks for other pods than those that run; put it back, or have it made anew: kubectl delete deployment ${name} -n ${namespace} --cascade=orphan`;
+}
+
+/** The pods that a ReplicaSet or a Deployment asks for, as a short text to compare. */
+export function formOfTemplate(object: KubernetesObject): string {
+  return fingerprint(JSON.stringify(sorted(templateFor(object))));
+}

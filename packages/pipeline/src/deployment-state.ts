@@ -202,6 +202,8 @@ export type ObjectFacts = {
   form?: string;
   manager?: string;
   paused?: boolean;
+  /** Of a Deployment or ReplicaSet: a fingerprint of the pods that it asks for. */
+  template?: string;
   /** It has been deleted, and is still there for a moment. */
   deleting?: true;
 };
@@ -246,8 +248,8 @@ export type Condition = {
   | { kind: 'noStrangers'; service: string; hash: string }
   /** A ReplicaSet without pods; one that is not there is not empty. */
   | { kind: 'empty'; replicaSet: string }
-  /** The Deployment object controls the ReplicaSet, takes it for its newest and wants no other pods. */
-  | { kind: 'adopted'; deployment: string; replicaSet: string }
+  /** The Deployment object controls the ReplicaSet, takes it for its newest and wants no other pods, nor too few. */
+  | { kind: 'adopted'; deployment: string; replicaSet: string; atLeast?: number }
   | { kind: 'short'; service: string; hash: string; ready: number }
   /** The cluster can neither be watched nor asked, so that nothing is known of what happens there. */
   | { kind: 'unseen' }
@@ -377,6 +379,8 @@ export type DeploymentState = {
   /** When the first preflight began to read, as long as there was no second one. */
   lookedSince?: string;
   objects: Partial<Record<Slot, Tracked>>;
+  /** By ReplicaSet that a Deployment object is to stand over: a fingerprint of the pods that it asks for. */
+  templates?: Partial<Record<Slot, string>>;
   routes: RouteState[];
   /** The point of no return is passed: the first write of F2 (or, without a split, of F6) is in force. */
   noReturn: boolean;

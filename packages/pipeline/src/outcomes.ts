@@ -1,6 +1,7 @@
 import {
   freedLines,
   madeAgain,
+  noteTemplate,
   onDeploymentFound,
   onTakenOverSeen,
   trackDeployments,
@@ -262,6 +263,7 @@ function know(state: DeploymentState, effect: WriteEffect, object: ObjectFacts):
   const { uid, resourceVersion } = object;
   const now = change.op === 'create' ? 'created' : change.op === 'apply' && made !== 'created' ? 'changed' : made;
   state.objects[slot] = { uid, resourceVersion, made: now };
+  noteTemplate(state, effect, object);
 }
 
 /** An object stands where one was to be created: ours after a lost answer, a leftover of ours, or foreign. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { formOfTemplate } from './deployment-object.ts';
 import { type Change, initialState, type Slot, type Survey, type WriteEffect } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { KubernetesObject } from './kubernetes.ts';
@@ -380,6 +381,7 @@ describe('what the machine is told of an object', () => {
       deployment: null,
       appliedBy: newId,
       replicas: 1,
+      template: formOfTemplate(set),
     });
   });
 

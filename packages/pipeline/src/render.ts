@@ -1,5 +1,5 @@
 import { assertNever } from './assert-never.ts';
-import { formOfDeployment, freedReplicaSets, labelsBeside, managerOf } from './deployment-object.ts';
+import { formOfDeployment, formOfTemplate, freedReplicaSets, labelsBeside, managerOf } from './deployment-object.ts';
 import {
   type DeploymentState,
   newReplicaSetName,
@@ -357,15 +357,24 @@ export function factsOf(object: KubernetesObject, routes: readonly SmiRoute[]): 
   };
 }
 
-function deploymentFacts(deployment: KubernetesObject): Pick<ObjectFacts, 'form' | 'manager' | 'paused'> {
+function deploymentFacts(deployment: KubernetesObject): Pick<ObjectFacts, 'form' | 'manager' | 'paused' | 'template'> {
   const { paused = false } = (deployment.spec as { paused?: boolean } | undefined) ?? {};
-  return { form: formOfDeployment(deployment), manager: managerOf(deployment), paused };
+  return {
+    form: formOfDeployment(deployment),
+    manager: managerOf(deployment),
+    paused,
+    template: formOfTemplate(deployment),
+  };
 }
 
-function ownershipOf(replicaSet: KubernetesObject): Pick<ObjectFacts, 'labels' | 'controller'> {
+function ownershipOf(replicaSet: KubernetesObject): Pick<ObjectFacts, 'labels' | 'controller' | 'template'> {
   const labels = labelsBeside(replicaSet);
   const owner = replicaSet.metadata.ownerReferences?.find(({ controller }) => controller);
-  return { ...(labels ? { labels } : {}), ...(owner ? { controller: owner.uid } : {}) };
+  return {
+    ...(labels ? { labels } : {}),
+    ...(owner ? { controller: owner.uid } : {}),
+    template: formOfTemplate(replicaSet),
+  };
 }
 
 /** The version in an object's fence, where this deployment wrote it; null for anybody else's object. */
