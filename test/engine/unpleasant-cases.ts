@@ -1,113 +1,22 @@
-import { gzipSync } from 'node:zlib';
-import type { Answer, Asked, Reply, Trouble, Verb } from '../support/unpleasant-cluster.ts';
-
-/**
- * What a cluster may do to those who deploy to it, and what becomes of a deployment then. Every weight that is asked for
- * stays what it was, traffic stays where it was, and the status says why in words.
- */
-
-/**
- * `holds`: nothing changes while it lasts, what is waited for is told in these words, and the run goes on when it is over.
- * `fails`: the run ends FAILED for this reason, rolled back. `goesOn`: it succeeds all the same.
- */
-export type Expected = { holds: RegExp } | { fails: RegExp } | 'goesOn';
-
-export type Case = {
-  title: string;
-  trouble: Trouble;
-  /** From the start of a run on; null where that says no more than `raised`. */
-  atStart: Expected | null;
-  /** From an approval at 10 % on; null where it meets nothing from there on. */
-  raised: Expected | null;
-  /** When the cluster is registered: `code` of the error and words of its message, or that it is accepted. */
-  registered: { code: string; words: RegExp } | 'accepted';
-};
-
-type Requests = NonNullable<Trouble['request']>;
-
-const writing: Verb[] = ['create', 'update', 'patch', 'delete'];
-/** Whether one may do something is asked by creating a review, which nobody stores and no admission sees. */
-const isReview = ({ resource }: Asked) => resource === 'selfsubjectaccessreviews';
-const isWrite = (asked: Asked) => writing.includes(asked.verb) && !isReview(asked);
-const isWatch = ({ verb }: Asked) => verb === 'watch';
-const isEvent = ({ resource }: Asked) => resource === 'events';
-
-/** The trouble for the requests that match; the others pass. Events are told beside the run and do not count. */
-const only =
-  (matches: (asked: Asked) => boolean, request: Requests): Requests =>
-  (asked, reply) =>
-    matches(asked) && !isEvent(asked) ? request(asked, reply) : 'pass';
-
-/** Watches are refused with them, so that they do not hide it. */
-const toAll = (request: Requests): Trouble => ({ request: only(() => true, request) });
-
-const answerAll = (answer: (reply: Reply) => undefined): Trouble => toAll((_, reply) => answer(reply));
-
-/** What the cluster answers to one who asks for or changes single objects, made something else of. */
-const objects = (change: (object: Fields, asked: Asked) => unknown, matches = (_: Asked) => true): Trouble => ({
-  request: only(
-    (asked) => !isWatch(asked) && asked.verb !== 'discover' && asked.verb !== 'delete' && matches(asked),
-    async (asked, reply) => {
-      const answer = await reply.pass();
-      const body = JSON.parse(answer.text) as Fields;
-      if (answer.status >= 300) return reply.send(answer);
-      const items = body.items as Fields[] | undefined;
-      const changed = items ? { ...body, items: items.map((item) => change(item, asked)) } : change(body, asked);
-      return reply.json(answer.status, changed);
-    },
-  ),
-});
-
-type Fields = Record<string, unknown> & { metadata: Record<string, unknown> };
-
-const withMetadata = (change: Record<string, unknown>) => (object: Fields) => ({
-  ...object,
-  metadata: { ...object.metadata, ...change },
-});
-
-/** The text of every answer but a watch's, made something else of. */
-const texts = (change: (answer: Answer) => Partial<Answer>): Trouble => ({
-  request: only(
-    (asked) => !isWatch(asked),
-    async (_, reply) => reply.send(change(await reply.pass())),
-  ),
-});
-
-const backendsOf = ({ body }: Asked) => (body as { spec?: { backends?: Backend[] } } | undefined)?.spec?.backends;
-type Backend = { service: string; weight: number | string };
-
-/** A change of a TrafficSplit that asks for a weight above 10. */
-const raises = (asked: Asked) => {
-  const canary = asked.resource === 'trafficsplits' && isWrite(asked) ? backendsOf(asked)?.[1]?.weight : undefined;
-  return canary !== undefined && Number(canary) > 10;
-};
-
-function forbids(verb: Verb, resource: string, group: string): Trouble {
-  return {
-    request: only(
-      (asked) => asked.verb === verb && asked.resource === resource,
-      ({ name }, reply) =>
-        reply.refuse(
-          403,
-          'Forbidden',
-          `${resource}${group && `.${group}`} "${name ?? ''}" is forbidden: User "cdaas" cannot ${verb} resource "${resource}" in API group "${group}" in the namespace "shop"`,
-        ),
-    ),
-  };
-}
-
-const trickle = ({ response }: Reply): undefined => {
-  response.writeHead(200, { 'content-type': 'application/json' });
-  const timer = setInterval(() => response.write(' '), 20);
-  response.on('close', () => clearInterval(timer));
-};
-
-const unreachable = (words: RegExp) => ({ code: 'cluster.unreachable', words });
-const gone = (words: RegExp): Pick<Case, 'atStart' | 'raised' | 'registered'> => ({
-  atStart: { holds: words },
-  raised: { holds: words },
-  registered: unreachable(words),
-});
+import type { Verb } from '../support/unpleasant-cluster.ts';
+import { large, liars } from './unpleasant-answers.ts';
+import {
+  answerAll,
+  type Backend,
+  type Case,
+  forbids,
+  gone,
+  isReview,
+  isWatch,
+  isWrite,
+  objects,
+  only,
+  padding,
+  raises,
+  trickle,
+  unreachable,
+  withMetadata,
+} from './unpleasant-case.ts';
 
 const away: Case[] = [
   { title: 'refuses connections', trouble: { door: 'closed' }, ...gone(/refuses connections \(ECONNREFUSED\)/) },
@@ -189,9 +98,6 @@ const storms: Case[] = [
     }),
   ),
 ];
-
-/** More than an answer may have. */
-const padding = 'x'.repeat(9 * 1024 * 1024);
 
 const watches: Case[] = [
   {
@@ -381,204 +287,6 @@ const admission: Case[] = [
     registered: 'accepted',
   },
 ];
-
-const endless = JSON.stringify({
-  kind: 'KindList',
-  apiVersion: 'v1',
-  metadata: { continue: 'more' },
-  items: Array(5_000).fill({ metadata: { name: 'x' } }),
-});
-
-const large: Case[] = [
-  {
-    title: 'answers with objects larger than 8 MiB',
-    trouble: objects(withMetadata({ annotations: { padding } }), (asked) => asked.verb !== 'list'),
-    atStart: { holds: /larger than \d MiB/ },
-    raised: { holds: /larger than \d MiB/ },
-    registered: unreachable(/larger than 8 MiB/),
-  },
-  {
-    title: 'answers with pages of lists larger than 8 MiB',
-    trouble: {
-      request: only(
-        ({ verb }) => verb === 'list' || verb === 'watch',
-        (_, reply) => reply.send({ text: `{"kind":"PodList","metadata":{},"items":[],"x":"${padding}"}` }),
-      ),
-    },
-    atStart: { holds: /larger than \d MiB/ },
-    raised: { holds: /larger than \d MiB/ },
-    registered: 'accepted',
-  },
-  {
-    title: 'answers with lists without end',
-    trouble: {
-      request: only(
-        ({ verb }) => verb === 'list' || verb === 'watch',
-        ({ resource }, reply) => {
-          const kind = { pods: 'Pod', services: 'Service' }[resource] ?? 'Other';
-          return reply.send({ text: endless.replaceAll('Kind', kind) });
-        },
-      ),
-    },
-    atStart: { holds: /lists too many (pods|services)/ },
-    raised: { holds: /lists too many (pods|services)/ },
-    registered: 'accepted',
-  },
-];
-
-const liars: Case[] = [
-  {
-    title: 'answers with another object than was asked for',
-    trouble: objects((object) => ({ ...object, metadata: { ...object.metadata, name: 'other' } }), touchesOne),
-    atStart: { holds: /another object/ },
-    raised: { holds: /another object/ },
-    registered: 'accepted',
-  },
-  {
-    title: 'answers with an object of another kind',
-    trouble: objects(() => secretObject, touchesOne),
-    atStart: { holds: /another object/ },
-    raised: { holds: /another object/ },
-    registered: 'accepted',
-  },
-  {
-    title: 'answers changes of splits with another uid',
-    trouble: objects(
-      withMetadata({ uid: 'another' }),
-      ({ resource, verb }) => resource === 'trafficsplits' && verb === 'patch',
-    ),
-    atStart: 'goesOn',
-    raised: 'goesOn',
-    registered: 'accepted',
-  },
-  {
-    title: 'leaves resourceVersions out',
-    trouble: objects(
-      ({ metadata: { resourceVersion: _, ...metadata }, ...object }) => ({ ...object, metadata }),
-      touchesOne,
-    ),
-    atStart: { holds: /without a resourceVersion/ },
-    raised: { holds: /without a resourceVersion/ },
-    registered: 'accepted',
-  },
-  {
-    title: 'answers with resourceVersions like books',
-    trouble: objects(withMetadata({ resourceVersion: '1'.repeat(100_000) }), touchesOne),
-    atStart: { holds: /malformed/ },
-    raised: { holds: /malformed/ },
-    registered: 'accepted',
-  },
-  {
-    title: 'answers with resourceVersions that go backwards',
-    trouble: objects(
-      (object) => withMetadata({ resourceVersion: String(Number(object.metadata.resourceVersion) - 1) })(object),
-      touchesOne,
-    ),
-    atStart: { holds: /web.*(keeps changing|has been modified)/ },
-    raised: { holds: /web.*(keeps changing|has been modified)/ },
-    registered: 'accepted',
-  },
-  {
-    title: 'answers with JSON of a million parts',
-    trouble: texts(() => ({ text: `{"metadata":[${'{},'.repeat(1_000_000)}1]}` })),
-    ...gone(/nested too deep or made of too many parts|larger than \d MiB/),
-  },
-  {
-    title: 'answers with JSON nested a million deep',
-    trouble: texts(() => ({ text: '{"metadata":'.repeat(600_000) })),
-    ...gone(/nested too deep or made of too many parts|larger than \d MiB/),
-  },
-  {
-    title: 'repeats keys in its answers',
-    trouble: texts(({ status, text }) => ({ status, text: text.replace('{', '{"metadata":"x","spec":[],"kind":7,') })),
-    atStart: 'goesOn',
-    raised: 'goesOn',
-    registered: 'accepted',
-  },
-  {
-    title: 'puts halves of characters and NUL into its objects',
-    trouble: objects((object) =>
-      withMetadata({ annotations: { ...(object.metadata.annotations as object), odd: 'a\ud800b\0c' } })(object),
-    ),
-    atStart: 'goesOn',
-    raised: 'goesOn',
-    registered: 'accepted',
-  },
-  {
-    title: 'calls its answers something else than JSON',
-    trouble: texts(({ status, text }) => ({ status, text, headers: { 'content-type': 'text/html; charset=utf-7' } })),
-    atStart: 'goesOn',
-    raised: 'goesOn',
-    registered: 'accepted',
-  },
-  {
-    title: 'redirects to where clouds hand out credentials',
-    trouble: answerAll((reply) =>
-      reply.send({ status: 302, headers: { location: 'http://169.254.169.254/latest/meta-data/' } }),
-    ),
-    ...gone(/answered with a redirect \(302\), which is not followed/),
-  },
-  {
-    title: 'packs its answers, a bomb, into gzip',
-    trouble: answerAll(({ response }): undefined => {
-      response.writeHead(200, { 'content-type': 'application/json', 'content-encoding': 'gzip' });
-      response.end(bomb);
-    }),
-    ...gone(/not JSON/),
-  },
-  {
-    title: 'sends a megabyte of headers',
-    trouble: answerAll(({ response }): undefined => {
-      response.socket?.write(`HTTP/1.1 200 OK\r\nx: ${padding.slice(0, 1024 * 1024)}\r\n\r\n`);
-    }),
-    ...gone(/does not speak HTTP|connection to the cluster was lost/),
-  },
-  {
-    title: 'ends its answers early',
-    trouble: answerAll(({ response }): undefined => {
-      response.writeHead(200, { 'content-length': '1000' });
-      response.write('{"kind":"Pod');
-      setImmediate(() => response.socket?.destroy());
-    }),
-    ...gone(/connection to the cluster was lost/),
-  },
-  {
-    title: 'is a load balancer that finds nothing',
-    trouble: answerAll((reply) => reply.send({ status: 404, headers: {}, text: '<html>default backend - 404</html>' })),
-    ...gone(/answered 404, not in the words of Kubernetes/),
-  },
-  {
-    title: 'is a gateway that finds nothing, in JSON',
-    trouble: answerAll((reply) => reply.json(404, { message: 'no Route matched with those values' })),
-    ...gone(/answered 404, not in the words of Kubernetes/),
-  },
-  {
-    title: 'answers everything with a success of something else',
-    trouble: answerAll((reply) =>
-      reply.json(200, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success' }),
-    ),
-    atStart: { holds: /is it a Kubernetes API server/ },
-    raised: { holds: /something else|another object|is it a Kubernetes API server/ },
-    registered: unreachable(/not a Kubernetes API server/),
-  },
-];
-
-function touchesOne(asked: Asked): boolean {
-  return (
-    asked.resource !== 'namespaces' &&
-    !isReview(asked) &&
-    (asked.verb === 'get' || asked.verb === 'patch' || asked.verb === 'create')
-  );
-}
-
-const secretObject = {
-  apiVersion: 'v1',
-  kind: 'Secret',
-  metadata: { name: 'web', namespace: 'shop', uid: 'u', resourceVersion: '1' },
-  data: {},
-};
-
-const bomb = gzipSync(Buffer.alloc(64 * 1024 * 1024));
 
 export const cases: Case[] = [
   ...away,

@@ -10,7 +10,8 @@ import { type Run, type Seen, tell } from '../support/run.ts';
 import type { Cluster } from '../support/test-cluster.ts';
 import { startUnpleasantCluster, type UnpleasantCluster } from '../support/unpleasant-cluster.ts';
 import { openWorld, type Scene, type Tenant, type World } from '../support/world.ts';
-import { cases, type Expected, timeLimitMs } from './unpleasant-cases.ts';
+import type { Expected } from './unpleasant-case.ts';
+import { cases, timeLimitMs } from './unpleasant-cases.ts';
 
 let world: World;
 let tenant: Tenant;
