@@ -17,7 +17,7 @@ export const mutants: Mutant[] = [
     killedBy: 'law 1',
   },
   {
-    name: 'weights rise while root is not pinned',
+    name: 'weights rise whatever the guards see',
     file: 'guards.ts',
     line: 'return guardConditions(state).find(holding) ?? null;',
     instead: 'return null;',

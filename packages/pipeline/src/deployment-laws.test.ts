@@ -78,9 +78,10 @@ const cases: Case[] = [
   },
   {
     name: '[60, 20] of two pairs among failing pods',
-    set: { pairs: two, steps: [weight(60), weight(20)], replicas: 1 },
+    set: { pairs: two, steps: [weight(60), weight(20)], replicas: 2 },
     disturbances: oneOther(
       { do: 'kill', hash: 'new', count: 1, pair: 1 },
+      { do: 'kill', hash: 'new', count: 2, pair: 1 },
       { do: 'kill', hash: 'old', count: 1, pair: 0 },
     ),
     atLeast: 1000,

@@ -1,0 +1,40 @@
+import type { Mutant } from './mutant-runner.ts';
+
+/** Wrong ways to put back what others change, one line each, and the law test that must notice. */
+export const mutants: Mutant[] = [
+  {
+    name: 'what others change is not looked at',
+    file: 'mend.ts',
+    line: 'if (state.mending === null && state.disturbed.length === 0) return null;',
+    instead: 'if (state.mending === null) return null;',
+    killedBy: 'while held',
+  },
+  {
+    name: 'weights are given back before the pin is',
+    file: 'mend.ts',
+    line: "const isFirst = partOf(slot).part !== 'split' ||",
+    instead: 'const isFirst = true ||',
+    killedBy: 'law 1',
+  },
+  {
+    name: 'weights are given back to pods that are not there',
+    file: 'mend.ts',
+    line: "raiseHeldBy(state, { id: '', slot, change: want }) === null",
+    instead: 'true',
+    killedBy: 'law 1',
+  },
+  {
+    name: 'what was resumed stays frozen',
+    file: 'mend.ts',
+    line: 'Object.assign(state, { frozen: [], fights: [] });',
+    instead: 'state.fights = [];',
+    killedBy: 'law 4',
+  },
+  {
+    name: 'the new version’s pods are given up past the point of no return',
+    file: 'mend.ts',
+    line: "if (isPastReturn(state) && partOf(slot).part === 'newReplicaSet' && state.mending !== null) {",
+    instead: 'if (state.mending === undefined) {',
+    killedBy: 'law 4',
+  },
+];
