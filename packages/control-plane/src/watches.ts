@@ -84,7 +84,7 @@ type Cluster = {
   answeredAt: number;
   /** What deployments were last told of it: since when and why it cannot be seen; null where it can. */
   unseen: string | null;
-  /** Reports that each deployment may still be told at once. */
+  /** Reports of each condition that each deployment may still be told at once. */
   allowance: Allowance;
   idleSince: number | null;
 };
@@ -95,8 +95,8 @@ const retryAfterMs = 1_000;
 /** Deployments asked for in one such round, so that it stays bounded. */
 const polledAtOnce = 20;
 /**
- * Reports to a deployment at once, and from then on one a second: a cluster whose pods flicker, or that lies, must not
- * fill the database.
+ * Reports of one condition to a deployment at once, and from then on one a second: a cluster whose pods flicker, or that
+ * lies, must not fill the database. Of each condition apart, so that a run of many quick steps is never slowed.
  */
 const reportsAtOnce = 20;
 
@@ -212,9 +212,9 @@ export function createWatches(deps: WatchesDeps): Watches {
     for (const id of cluster.dirty) {
       const watched = deployments.get(id);
       const news = watched ? newsOf(watched, watched.conditions.filter(watches.isFresh), view) : [];
-      if (news.length === 0) continue;
-      if (cluster.allowance.take(id)) found.push(...news);
-      else later.push(id);
+      const allowed = news.filter(({ condition }) => cluster.allowance.take(`${id} ${condition.key}`));
+      found.push(...allowed);
+      if (allowed.length < news.length) later.push(id);
     }
     cluster.dirty.clear();
     if (later.length > 0) setTimeout(() => touch(cluster, later), retryAfterMs).unref();
