@@ -5,7 +5,7 @@ import { readConfig, readOptions } from './config.ts';
 import { Remedy } from './remedy.ts';
 
 test('an empty environment gives the defaults of the documentation', () => {
-  const { host, port, dataDir, databaseUrl, drainSeconds } = readConfig({});
+  const { host, port, dataDir, databaseUrl, drainSeconds } = readConfig([], {});
   assert.deepEqual(
     { host, port, databaseUrl, drainSeconds },
     { host: '127.0.0.1', port: 8080, databaseUrl: undefined, drainSeconds: 5 },
@@ -14,17 +14,22 @@ test('an empty environment gives the defaults of the documentation', () => {
 });
 
 test('an empty variable counts as unset', () => {
-  assert.equal(readConfig({ PORT: '', DATABASE_URL: '', PUBLIC_URL: '' }).port, 8080);
+  assert.equal(readConfig([], { PORT: '', DATABASE_URL: '', PUBLIC_URL: '' }).port, 8080);
 });
 
 test('a public URL loses the slash at its end', () => {
-  assert.equal(readConfig({ PUBLIC_URL: 'https://cdaas.example.org/' }).publicUrl, 'https://cdaas.example.org');
+  assert.equal(readConfig([], { PUBLIC_URL: 'https://cdaas.example.org/' }).publicUrl, 'https://cdaas.example.org');
 });
 
 test('everything wrong in the environment is told at once', () => {
   assert.throws(
     () =>
-      readConfig({ PORT: 'http', DRAIN_SECONDS: '-1', DATABASE_URL: 'mysql://db/x', OUTBOUND_ALLOW: 'cluster:here' }),
+      readConfig([], {
+        PORT: 'http',
+        DRAIN_SECONDS: '-1',
+        DATABASE_URL: 'mysql://db/x',
+        OUTBOUND_ALLOW: 'cluster:here',
+      }),
     (error) =>
       error instanceof Remedy &&
       ['PORT', 'DRAIN_SECONDS', 'DATABASE_URL', 'cluster:here'].every((word) => error.message.includes(word)),

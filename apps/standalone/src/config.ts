@@ -81,7 +81,7 @@ export type OwnOptions = { kubeconfig: string; context: string | undefined; acco
  * @param args the words after `npm start --`
  * @throws Remedy naming every variable that is wrong
  */
-export function readConfig(environment: NodeJS.ProcessEnv = process.env, args: readonly string[] = []): Config {
+export function readConfig(args: readonly string[], environment: NodeJS.ProcessEnv = process.env): Config {
   const read = readEnvironment(Environment, environment);
   if ('problems' in read) throw new Remedy(`${environmentWords(read.problems)}See docs/operating.md.`);
   const { env } = read;

@@ -36,7 +36,7 @@ try {
   const options = readOptions(args);
   if (options.help) process.stdout.write(usage);
   else {
-    const config = readConfig(process.env, args);
+    const config = readConfig(args);
     const screen = createScreen((text) => process.stdout.write(text), config.color);
     await runStandalone(config, options, screen, shutDown.signal);
   }
