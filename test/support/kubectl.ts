@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { ClusterAddress } from './cluster-client.ts';
 
 /** Why cases that need kubectl are skipped; false where it is installed. */
 export const withoutKubectl =
@@ -15,6 +16,18 @@ export type Kubectl = {
   file(name: string, contents: string): string;
   close(): void;
 };
+
+/** A kubeconfig with one cluster and its user. */
+export function kubeconfigOf({ server, caData, token }: ClusterAddress): string {
+  return JSON.stringify({
+    apiVersion: 'v1',
+    kind: 'Config',
+    'current-context': 'one',
+    clusters: [{ name: 'one', cluster: { server, 'certificate-authority-data': caData } }],
+    users: [{ name: 'one', user: { token } }],
+    contexts: [{ name: 'one', context: { cluster: 'one', user: 'one' } }],
+  });
+}
 
 /** kubectl for a cluster, as its users have it: with a kubeconfig and a home of its own. */
 export function openKubectl(kubeconfig: string): Kubectl {

@@ -10,7 +10,7 @@ import { canResume } from './mend.ts';
 import { narrate, waitingFor } from './narrate.ts';
 import type { StrategyStep } from './plan.ts';
 import { driveUntil, must } from './testing/drive.ts';
-import { get, viewOf } from './testing/model-cluster.ts';
+import { get, insert, remove, viewOf } from './testing/model-cluster.ts';
 import { newHash, oldHash, type SampleOptions } from './testing/samples.ts';
 import { createSetup, createWorld, type Edit, type Setup, type World } from './testing/world.ts';
 
@@ -149,6 +149,31 @@ describe('a change by others', () => {
       waitingFor(state) ?? '',
       /^people: ReplicaSet web-oldhash001 was deleted: there is nothing to go back to/,
     );
+  });
+
+  test('that deletes a given Service and makes it again asks people, and once resumed it is held as before', () => {
+    const { setup, world } = at('step.2');
+    const cluster = structuredClone(world.cluster);
+    const root = get(cluster, 'Service', 'web') as KubernetesObject;
+    remove(cluster, 'Service', 'web');
+    insert(cluster, {
+      ...root,
+      metadata: { name: 'web' },
+      spec: { ...(root.spec as object), selector: { app: 'web' } },
+    });
+    let next = must(setup, { ...world, cluster }, { do: 'look' });
+    const settle = () => {
+      while (next.news.length > 0) next = must(setup, next, { do: 'tell' });
+      while (/^mend/.test(next.state.effect?.key ?? '')) next = must(setup, next, { do: 'perform', how: 'ok' });
+    };
+    settle();
+    assert.match(waitingFor(next.state) ?? '', /^people: Service web was deleted and made again by /);
+    assert.deepEqual(specOf(next, 'Service', 'web').selector, { app: 'web' });
+    next = must(setup, next, { do: 'resume' });
+    settle();
+    assert.equal(specOf(next, 'Service', 'web').selector?.['armory-pod-template-hash'], oldHash);
+    assert.deepEqual(next.state.frozen, []);
+    assert.equal(driveUntil(setup, must(setup, next, { do: 'approve' })).state.status, 'SUCCEEDED');
   });
 
   test('three times within a minute freezes weights until somebody resumes or rolls back', () => {
