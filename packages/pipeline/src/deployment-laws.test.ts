@@ -73,7 +73,7 @@ const cases: Case[] = [
     name: '[20, 60] of two pairs',
     set: { pairs: two, steps: [weight(20), weight(60)], replicas: 1 },
     disturbances: lostCalls,
-    atLeast: 5000,
+    atLeast: 4000,
     ends: ['FAILED', 'SUCCEEDED'],
   },
   {

@@ -15,6 +15,7 @@ import {
 } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import { raiseHeldBy, shortDeadlines, waitsForPeople } from './guards.ts';
+import { isHeldInForce } from './held.ts';
 import { type Instruction, indexOf, type Wait, type Write } from './instructions.ts';
 import { isMending, mend, onMended, resume } from './mend.ts';
 import { addSeconds, advance, currentInstruction, disturb, holdBack, trip, warn } from './moves.ts';
@@ -372,6 +373,10 @@ function carryOutWrite(state: DeploymentState, instruction: Write, at: string): 
   }
   if (forPeople) return { effect: null, until: null };
   if (held !== null) return ask(state, held, state.checkAt ?? addSeconds(state.since, checkSeconds), at);
+  if (instruction.lookFirst && !state.looked && state.track === 'forward' && isHeldInForce(state, slot, change)) {
+    advance(state, at);
+    return 'again';
+  }
   const write: WriteEffect = {
     kind: 'write',
     key: nextKey(state),

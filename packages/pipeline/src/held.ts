@@ -116,6 +116,16 @@ export function isAsHeld(want: HeldChange, mark: string | null, facts: ObjectFac
   }
 }
 
+/**
+ * Whether an object needs no look before a write that only repeats what the run asked of it: what others change of it is
+ * told by the watches, and nothing was. Should they be late, the wait that follows asks for what the write would bring.
+ */
+export function isHeldInForce(state: DeploymentState, slot: Slot, change: Change): boolean {
+  const held = heldObjects(state).find((object) => object.slot === slot);
+  const isSame = held?.want.op === 'scale' && change.op === 'scale' && held.want.replicas === change.replicas;
+  return isSame && !isFrozen(state, slot) && !state.disturbed.includes(slot) && state.mending?.slot !== slot;
+}
+
 /** Whether what others do to an object is left to people. */
 export function isFrozen(state: DeploymentState, slot: Slot): boolean {
   return state.frozen.some((frozen) => frozen.slot === slot);

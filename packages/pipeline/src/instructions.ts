@@ -20,7 +20,7 @@ export type Instruction = {
       kind: 'write';
       slot: Slot;
       change: Change;
-      /** Usually in force already: the cluster is read, and written only if it is not. */
+      /** Usually in force already: the cluster is read, unless its watches tell, and written only if it is not. */
       lookFirst?: true;
     }
   | {

@@ -183,6 +183,7 @@ function lookedAgain(
   const words = objectWords(state, doubt.slot);
   warn(state, `${words} was changed by somebody while the deployment ran; it is put back`);
   begin(state, write.id, at);
+  state.looked = true;
 }
 
 export function onRefused(
