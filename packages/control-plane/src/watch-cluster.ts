@@ -17,7 +17,7 @@ export type ClusterWatches = {
   isFresh(condition: Condition): boolean;
   /** Since when (epoch ms) something has not been current, and why; null where everything is. */
   staleSince(): { at: number; reason: string } | null;
-  /** The namespaces whose Deployments and ServiceProfiles are needed now; others are let go. */
+  /** The namespaces whose Deployments and ServiceProfiles are needed now; others are let go in a while. */
   watchNamespaces(needed: NamespacesInUse): void;
   /** TrafficSplits are needed, in this version. */
   watchSplits(apiVersion: string): void;
@@ -58,6 +58,8 @@ const perNamespace: ({ kind: keyof NamespacesInUse } & Resource)[] = [
 const maxWeight = 64 * 1024 * 1024;
 /** After which a watch that was given up, or that failed here, is begun again. */
 const restartAfterMs = 60_000;
+/** How long a watch of one namespace goes on that nobody needs: the next run there begins with what it knows. */
+const lingerMs = 60_000;
 
 export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
   const { clients, key, namespaces, log, onTouched, onFresh } = options;
@@ -65,6 +67,9 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
   const running = new Map<string, AbortController>();
   /** Since when each watch that has not delivered its list, or whose connection is broken, has been so. */
   const stale = new Map<string, { at: number; reason: string }>();
+
+  /** Since when nobody has needed a watch of one namespace. */
+  const unneeded = new Map<string, number>();
 
   const start = (kind: WatchedKind, resource: Resource): void => {
     const name = `${kind}/${resource.namespace ?? ''}`;
@@ -119,6 +124,7 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
     running.get(name)?.abort();
     running.delete(name);
     stale.delete(name);
+    unneeded.delete(name);
   };
 
   let splitApiVersion: string | null = null;
@@ -135,7 +141,16 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
       for (const { kind, ...resource } of perNamespace) {
         for (const name of [...running.keys()]) {
           const [running, namespace = ''] = name.split('/');
-          if (running === kind && !needed[kind].has(namespace)) end(name);
+          if (running !== kind) continue;
+          if (needed[kind].has(namespace)) {
+            unneeded.delete(name);
+            continue;
+          }
+          const since = unneeded.get(name) ?? Date.now();
+          unneeded.set(name, since);
+          if (Date.now() - since < lingerMs) continue;
+          end(name);
+          cache.replace(kind, [], namespace);
         }
         for (const namespace of needed[kind]) start(kind, { ...resource, namespace });
       }
