@@ -69,7 +69,7 @@ export function onDeploymentFound(
   const { part, index } = partOf(doubt.slot);
   if (part === 'freed') return onFreedFound(state, index, object, at);
   if (part === 'deployment' && doubt.change.op === 'resume') return isReshaped(state, index, object, at);
-  if (part === 'deployment' && doubt.change.op === 'create') return onMadeFound(state, doubt, object);
+  if (part === 'deployment' && doubt.change.op === 'create') return onMadeFound(state, doubt, object, at);
   if (part !== 'deployment' || doubt.change.op !== 'delete' || object.uid !== doubt.uid) return false;
   if (object.deleting) {
     delete state.objects[doubt.slot];
@@ -84,9 +84,15 @@ export function onDeploymentFound(
 }
 
 /** The wait for a Deployment to take its ReplicaSet over only looks whether it is there: what it became is the wait's to say. */
-function onMadeFound(state: DeploymentState, { slot }: WriteEffect, object: ObjectFacts): boolean {
+function onMadeFound(state: DeploymentState, { slot }: WriteEffect, object: ObjectFacts, at: string): boolean {
   const known = state.objects[slot];
-  if (currentInstruction(state).kind !== 'wait' || known?.uid !== object.uid) return false;
+  if (currentInstruction(state).kind !== 'wait' || !known) return false;
+  if (known.uid !== object.uid) {
+    // Somebody deleted it and made another: once that is gone ours is made again.
+    delete state.objects[slot];
+    begin(state, state.at.replace('.adopted.', '.create.'), at);
+    return true;
+  }
   state.objects[slot] = { ...known, resourceVersion: object.resourceVersion };
   return true;
 }

@@ -115,6 +115,36 @@ describe('taking a Deployment over', () => {
   });
 });
 
+for (const [name, options, places] of [
+  ['taking over', { pairs: web('plain') }, ['F6.empty.0', 'F6.emptied.0', 'F6.clear.0', 'F6.clear.1']],
+  ['a canary', { mesh: 'stored' }, ['F6.ready.0', 'F6.scale.0', 'F6.gone.0', 'F6.delete.0', 'F7.unpin.0']],
+] as [string, Options, string[]][]) {
+  for (const place of places) {
+    test(`${name} that lost its new version at ${place} asks for it again, or fails where it is gone`, () => {
+      const { setup, world } = at(options, place);
+      const key = `ReplicaSet/web-${newHash}`;
+      const set = world.cluster.objects[key] ?? assert.fail();
+      const spec = { ...(set.spec as object), replicas: 0 };
+      const revision = world.cluster.revision + 1;
+      const metadata = { ...set.metadata, resourceVersion: String(revision) };
+      const scaled = {
+        ...world.cluster,
+        revision,
+        objects: { ...world.cluster.objects, [key]: { ...set, metadata, spec } },
+      };
+      const again = driveUntil(setup, { ...world, cluster: scaled });
+      assert.equal(again.state.status, 'SUCCEEDED');
+      assert.equal((again.cluster.objects[key] as unknown as { spec: { replicas: number } }).spec.replicas, 2);
+      const { [key]: _, ...objects } = world.cluster.objects;
+      const gone = driveUntil(setup, { ...world, cluster: { ...world.cluster, objects } });
+      assert.deepEqual(
+        [gone.state.status, gone.state.error],
+        ['FAILED', `the new version is gone (ReplicaSet web-${newHash})`],
+      );
+    });
+  }
+}
+
 describe('keeping the Deployment object', () => {
   test('C14: over a first version it owns the ReplicaSet that runs, and starts no pod', () => {
     const world = end({ first: true, keep: true });
@@ -147,6 +177,35 @@ describe('keeping the Deployment object', () => {
       assert.equal(done.state.status, 'SUCCEEDED');
     });
   }
+
+  test('names who made another Deployment in its place, and makes its own once that is gone', () => {
+    const { setup, world } = at({ first: true, keep: true }, 'F8.label.0');
+    const bare = { ...world.cluster, objects: { ...world.cluster.objects } };
+    delete bare.objects['Deployment/web'];
+    const beside = must(setup, { ...world, cluster: bare }, { do: 'deployment', what: 'make' });
+    const late = beside.clock + 300_000;
+    const held = driveUntil(setup, beside, ({ clock }) => clock > late);
+    assert.equal(held.state.status, 'FINISHING');
+    assert.match(
+      waitingFor(held.state) ?? '',
+      /Deployment web .*made by unknown.*kubectl delete deployment web -n shop-qa/,
+    );
+    assert.equal(get(held.cluster, 'ReplicaSet', `web-${newHash}`)?.metadata.ownerReferences, undefined);
+    const done = driveUntil(setup, must(setup, held, { do: 'deployment', what: 'remove' }));
+    assert.equal(done.state.status, 'SUCCEEDED');
+    assert.equal(deploymentOf(done)?.metadata.annotations?.owner, undefined);
+  });
+
+  test('that lost its ReplicaSet meanwhile fails, and says what is left and what is not', () => {
+    const { setup, world } = at({ first: true, keep: true }, 'F8.adopted.0');
+    const cluster = { ...world.cluster, objects: { ...world.cluster.objects } };
+    delete cluster.objects[`ReplicaSet/web-${newHash}`];
+    const { state } = driveUntil(setup, { ...world, cluster });
+    assert.deepEqual([state.status, state.error], ['FAILED', `the new version is gone (ReplicaSet web-${newHash})`]);
+    assert.deepEqual(state.leftInCluster, [
+      'Deployment web was made by this deployment and stays, paused: kubectl -n shop-qa delete deployment web',
+    ]);
+  });
 
   test('the next run sets it aside first, shifts traffic as ever, and makes it again in the end', () => {
     const { world } = at({ pairs: web('kept'), keep: true, steps: [weight(50)], mesh: 'stored' }, 'S1.orphan.0');

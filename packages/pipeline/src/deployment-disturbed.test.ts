@@ -96,7 +96,10 @@ describe('past the point of no return', () => {
     const gone = edited(world, (cluster) => remove(cluster, 'ReplicaSet', newName));
     const { state } = driveUntil(setup, gone);
     assert.deepEqual([state.status, state.error], ['FAILED', `the new version is gone (ReplicaSet ${newName})`]);
-    assert.match(state.leftInCluster.join('\n'), /Service web is pinned/);
+    const left = state.leftInCluster.join('\n');
+    assert.match(left, /Service web is pinned/);
+    assert.match(left, new RegExp(`the ReplicaSet of the previous version stays.*get replicaset ${oldName}$`, 'm'));
+    assert.doesNotMatch(left, new RegExp(newName));
   });
 });
 

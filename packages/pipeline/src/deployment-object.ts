@@ -87,11 +87,11 @@ type ObjectMeta = { labels?: Record<string, string> };
  */
 export function deploymentGuards(state: DeploymentState): Condition[] {
   const { survey, outline } = state;
-  // Once it is made, the Deployment object is the run's own.
-  if (survey === null || state.at === 'P.survey' || /^(F8|R7)\.(?!away|create)/.test(state.at)) return [];
+  if (survey === null || state.at === 'P.survey') return [];
   return outline.workloads.flatMap(({ name }, index): Condition[] => {
-    if (state.objects[`deployment.${index}`]?.made === 'created') return [];
-    const uid = survey.workloads[index]?.deployment?.uid ?? null;
+    // Once it is made, the Deployment object is the run's own.
+    const own = state.objects[`deployment.${index}`];
+    const uid = (own?.made === 'created' ? own.uid : survey.workloads[index]?.deployment?.uid) ?? null;
     const asked = { kind: 'intruder', deployment: name, uid, run: state.id } as const;
     return [{ key: `guard.deployment.${index}`, namespace: outline.namespace, ...asked }];
   });
@@ -108,7 +108,7 @@ export function intruderOf(state: DeploymentState, workload: number) {
  */
 export function heldByDeployment(state: DeploymentState, { id }: { id: string }): Condition | null {
   if (state.track === 'rollBack') return null;
-  if (!/^(S1\.survey$|F7\.unpin\.|F8\.create\.|end$)/.test(id)) return null;
+  if (!/^(S1\.survey$|F7\.unpin\.|F8\.(create|label)\.|end$)/.test(id)) return null;
   return deploymentGuards(state).find(({ key }) => state.observed[key]?.holds) ?? null;
 }
 

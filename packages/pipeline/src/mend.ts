@@ -208,7 +208,8 @@ function onGone(state: DeploymentState, slot: Slot, at: string): void {
     // A root Service is told of by the instruction that would have freed it.
     if (part === 'root') return;
     const shifted = state.undo?.routes.some((route) => route.shifted) === true;
-    if (part !== 'oldReplicaSet' || !shifted) return lose(state, slot);
+    lose(state, slot);
+    if (part !== 'oldReplicaSet' || !shifted) return;
     return abandon(state, `the previous version is gone (${words}), so there is nothing to go back to`, at);
   }
   if (part === 'root' && isPastReturn(state)) {
@@ -216,8 +217,9 @@ function onGone(state: DeploymentState, slot: Slot, at: string): void {
     return holdBack(state, `${words} was deleted`, at);
   }
   state.mending = null;
-  if (part === 'newReplicaSet' && isPastReturn(state)) return abandon(state, `the new version is gone (${words})`, at);
+  const past = isPastReturn(state);
   lose(state, slot);
+  if (part === 'newReplicaSet' && past) return abandon(state, `the new version is gone (${words})`, at);
   if (isPastReturn(state)) return;
   if (part === 'oldReplicaSet') return freeze(state, slot, `${words} was deleted: there is nothing to go back to`, at);
   trip(state, { reason: `${words} was deleted by somebody while the deployment ran`, outcome: 'FAILED' });

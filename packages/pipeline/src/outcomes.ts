@@ -277,12 +277,13 @@ function foundInsteadOfCreating(
 ): void {
   const isMade = object.appliedBy === state.id || object.deployment === state.id;
   if (isMade) return onWritten(state, doubt, object, at);
-  if (!leftover)
-    return refuse(
-      state,
-      `${objectWords(state, doubt.slot)} cannot be created: an object of that name stands in the way`,
-      at,
-    );
+  if (!leftover) {
+    const { manager } = object;
+    const way =
+      manager === undefined ? '' : ` (made by ${manager}): kubectl delete ${kubectlWords(refOf(state, doubt.slot))}`;
+    const said = `${objectWords(state, doubt.slot)} cannot be created: an object of that name stands in the way${way}`;
+    return refuse(state, said, at);
+  }
   state.inTheWay = { slot: doubt.slot, uid: object.uid, resourceVersion: object.resourceVersion };
 }
 
@@ -312,9 +313,11 @@ function missing(state: DeploymentState, slot: Slot, at: string): void {
     return;
   }
   if (part === 'oldReplicaSet' && state.at.startsWith('R1.')) {
+    lose(state, slot);
     return abandon(state, `the previous version is gone (${words}), so there is nothing to go back to`, at);
   }
   if (part === 'newReplicaSet' && state.track === 'forward') {
+    lose(state, slot);
     return abandon(state, `the new version is gone (${words})`, at);
   }
   if (part === 'deployment') warn(state, `${words} was deleted by somebody, so that none is kept`);
@@ -357,9 +360,17 @@ export function abandon(state: DeploymentState, reason: string, at: string): voi
       left(`Service ${canaryServiceName} stays; once nothing uses it`, `delete service ${canaryServiceName}`);
     }
   }
-  for (const index of outline.workloads.keys()) {
-    if (!objects[`newReplicaSet.${index}`]) continue;
-    left('the new ReplicaSet stays', `get replicaset ${newReplicaSetName(state, index)}`);
+  for (const [index, { name }] of outline.workloads.entries()) {
+    const old = state.survey?.workloads[index]?.old;
+    if (objects[`newReplicaSet.${index}`]) {
+      left('the new ReplicaSet stays', `get replicaset ${newReplicaSetName(state, index)}`);
+    }
+    if (old && objects[`oldReplicaSet.${index}`]) {
+      left('the ReplicaSet of the previous version stays', `get replicaset ${old.name}`);
+    }
+    if (objects[`deployment.${index}`]?.made === 'created') {
+      left(`Deployment ${name} was made by this deployment and stays, paused`, `delete deployment ${name}`);
+    }
   }
   state.leftInCluster.push(...freedLines(state));
   Object.assign(state, {
