@@ -13,7 +13,7 @@ const rowIds = Object.keys(rows) as RowId[];
 const usualRows: RowId[] = ['step', 'late', 'requests', '100-at-once', 'cpu', 'kill', 'restart'];
 
 /** As scripts/start.mjs has it. */
-const usualFlags = '--max-semi-space-size=2';
+const usualFlags = '--max-semi-space-size=8 --heap-growing-percent=30';
 
 const usage = `npm run bench [-- options]
 
