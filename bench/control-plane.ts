@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { AppError } from '@cdaas/contract/errors.ts';
 import { registerCluster } from '@cdaas/control-plane/clusters.ts';
-import { openDatabase } from '@cdaas/control-plane/db.ts';
+import { openDatabase } from '@cdaas/control-plane/database/db.ts';
 import { approveStep } from '@cdaas/control-plane/deployments.ts';
 import { createVault, loadOrCreateKey } from '@cdaas/control-plane/encryption.ts';
 import { bootstrap } from '@cdaas/control-plane/organisations.ts';

@@ -55,7 +55,7 @@ export async function ensureInstalled(say = console.log) {
 /** Generates the Prisma client where the schema is not the one that it was generated from. */
 export async function ensurePrismaClient(say = console.log) {
   const began = Date.now();
-  const program = `import { ensureClient } from './packages/control-plane/src/generate.ts';
+  const program = `import { ensureClient } from './packages/control-plane/src/database/generate.ts';
     if (await ensureClient()) console.log('generated');`;
   const { code, output } = await run(node24, ['--input-type=module', '-e', program], { env: process.env });
   if (code !== 0) throw new Remedy(`The database client could not be generated:\n\n${output.trimEnd()}`);

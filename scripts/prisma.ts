@@ -3,8 +3,8 @@
 //   migrate       apply the missing migrations to DATABASE_URL
 //   new <name>    write a migration with what the schema has more than the migrations
 //   diff          print that difference; exit 2 if there is one
-import { ensureClient } from '../packages/control-plane/src/generate.ts';
-import { diffSchema, MigrationError, migrate, newMigration } from '../packages/control-plane/src/migrate.ts';
+import { ensureClient } from '../packages/control-plane/src/database/generate.ts';
+import { diffSchema, MigrationError, migrate, newMigration } from '../packages/control-plane/src/database/migrate.ts';
 
 const usage = 'usage: node scripts/prisma.ts generate | migrate | new <name> | diff';
 const [command = '', name = ''] = process.argv.slice(2);

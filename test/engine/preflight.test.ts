@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { instanceId } from '@cdaas/control-plane/db.ts';
+import { instanceId } from '@cdaas/control-plane/database/db.ts';
 import { rollBackDeployment } from '@cdaas/control-plane/deployments.ts';
 import { deploymentKey, hashKey, instanceKey } from '@cdaas/pipeline/marks.ts';
 import { approval, type Shop, service, weight, workload } from '../support/deployment-files.ts';

@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { changeCluster } from '@cdaas/control-plane/change-cluster.ts';
-import { registerCluster } from '@cdaas/control-plane/clusters.ts';
-import { approveStep, rollBackDeployment } from '@cdaas/control-plane/deployments.ts';
+import { changeCluster } from '@cdaas/control-plane/clusters/change.ts';
 import {
   engineRights,
   lookupRights,
   manifestKinds,
   manifestRight,
   resourceWords,
-} from '@cdaas/control-plane/engine-rights.ts';
+} from '@cdaas/control-plane/clusters/engine-rights.ts';
+import { registerCluster } from '@cdaas/control-plane/clusters.ts';
+import { approveStep, rollBackDeployment } from '@cdaas/control-plane/deployments.ts';
 import { approval, service, weight } from '../support/deployment-files.ts';
 import { weightsWritten } from '../support/laws.ts';
 import { type RecordingProxy, startRecordingProxy } from '../support/recording-proxy.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, beforeEach, test } from 'node:test';
-import { createClusterLoader } from '@cdaas/control-plane/cluster-access.ts';
-import { scoped } from '@cdaas/control-plane/db.ts';
+import { createClusterLoader } from '@cdaas/control-plane/clusters/access.ts';
+import { scoped } from '@cdaas/control-plane/database/db.ts';
 import { type Answer, codesOf, createTestTenant, openTestApi, shopFile } from '../support/api.ts';
 import { createAuthority, startFakeApiServer } from '../support/fake-api-server.ts';
 import { type Attributes, answerAsKubernetes, type FakeKubernetes } from '../support/fake-kubernetes.ts';

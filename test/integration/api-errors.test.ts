@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers';
 import { after, test } from 'node:test';
 import { startApi } from '@cdaas/api/server.ts';
 import { ErrorBody } from '@cdaas/contract/errors.ts';
-import { openDatabase } from '@cdaas/control-plane/db.ts';
+import { openDatabase } from '@cdaas/control-plane/database/db.ts';
 import fc from 'fast-check';
 import { type Answer, createTestTenant, insertCluster, openTestApi, shopFile } from '../support/api.ts';
 import { cloneDatabase } from '../support/database.ts';

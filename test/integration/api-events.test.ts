@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
-import { scoped } from '@cdaas/control-plane/db.ts';
+import { scoped } from '@cdaas/control-plane/database/db.ts';
 import { type EventHub, type EventsRead, followEvents } from '@cdaas/control-plane/events.ts';
 import { appendNews } from '@cdaas/control-plane/news.ts';
 import { type Caller, createTestTenant, insertCluster, openTestApi, shopFile } from '../support/api.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import type { DeploymentView } from '@cdaas/contract/deployments.ts';
 import type { DryRunAnswer, StartAnswer } from '@cdaas/contract/pipelines.ts';
-import { scoped } from '@cdaas/control-plane/db.ts';
+import { scoped } from '@cdaas/control-plane/database/db.ts';
 import type { DeploymentState, RouteState } from '@cdaas/pipeline/deployment-state.ts';
 import { codesOf, createTestTenant, insertCluster, openTestApi, shopFile, shopManifests } from '../support/api.ts';
 

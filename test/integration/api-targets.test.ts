@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { scoped } from '@cdaas/control-plane/db.ts';
+import { scoped } from '@cdaas/control-plane/database/db.ts';
 import { codesOf, createTestTenant, shopFile as fileOfOne, insertCluster, openTestApi } from '../support/api.ts';
 
 after(() => api.close());

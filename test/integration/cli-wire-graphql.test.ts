@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import type { AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
 import { ErrorBody } from '@cdaas/contract/errors.ts';
-import { scoped } from '@cdaas/control-plane/db.ts';
+import { scoped } from '@cdaas/control-plane/database/db.ts';
 import fc from 'fast-check';
 import { createTestTenant, insertCluster, openTestApi, shopFile } from '../support/api.ts';
 import * as cli from '../support/old-cli.ts';

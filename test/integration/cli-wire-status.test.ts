@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
-import { scoped } from '@cdaas/control-plane/db.ts';
+import { scoped } from '@cdaas/control-plane/database/db.ts';
 import type { DeploymentState } from '@cdaas/pipeline/deployment-state.ts';
 import { decodeJwt, UnsecuredJWT } from 'jose';
 import { createTestTenant, insertCluster, openTestApi, shopFile, type TestTenant } from '../support/api.ts';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, beforeEach, test } from 'node:test';
-import { createClusterLoader } from '@cdaas/control-plane/cluster-access.ts';
-import { type ClusterHealthDeps, checkCluster, judge, takeDueChecks } from '@cdaas/control-plane/cluster-health.ts';
-import { scoped } from '@cdaas/control-plane/db.ts';
+import { createClusterLoader } from '@cdaas/control-plane/clusters/access.ts';
+import { type ClusterHealthDeps, checkCluster, judge, takeDueChecks } from '@cdaas/control-plane/clusters/health.ts';
+import { scoped } from '@cdaas/control-plane/database/db.ts';
 import { startHealthChecks } from '@cdaas/worker/health.ts';
 import { createTestTenant, openTestApi } from '../support/api.ts';
 import { createAuthority, json, refusal, startFakeApiServer } from '../support/fake-api-server.ts';

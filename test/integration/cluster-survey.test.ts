@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { AppError } from '@cdaas/contract/errors.ts';
-import { identifyCluster } from '@cdaas/control-plane/cluster-identity.ts';
-import { surveyCluster } from '@cdaas/control-plane/cluster-survey.ts';
-import { explainTls } from '@cdaas/control-plane/cluster-tls.ts';
+import { identifyCluster } from '@cdaas/control-plane/clusters/identity.ts';
+import { surveyCluster } from '@cdaas/control-plane/clusters/survey.ts';
+import { explainTls } from '@cdaas/control-plane/clusters/tls.ts';
 import { createAuthority, type Handler, json, refusal, startFakeApiServer } from '../support/fake-api-server.ts';
 import { answerAsKubernetes } from '../support/fake-kubernetes.ts';
 import { allowing } from '../support/kube-outcomes.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
-import type { ClusterLimits } from '@cdaas/control-plane/cluster-limits.ts';
+import type { ClusterLimits } from '@cdaas/control-plane/clusters/limits.ts';
 import { performEffect } from '@cdaas/control-plane/drivers/effects.ts';
 import { createKubeClient } from '@cdaas/control-plane/drivers/kube.ts';
 import { decideDeployment } from '@cdaas/pipeline/deployment-machine.ts';

@@ -3,7 +3,7 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { scoped } from '@cdaas/control-plane/db.ts';
+import { scoped } from '@cdaas/control-plane/database/db.ts';
 import {
   createVault,
   DecryptionError,

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import type { ServerResponse } from 'node:http';
 import { createServer, type Server, type Socket } from 'node:net';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { type ClusterAccess, parseClusterAccess } from '@cdaas/control-plane/clusters/kubeconfig.ts';
 import { createKubeClient, type KubeClient } from '@cdaas/control-plane/drivers/kube.ts';
 import type { KubeLimits } from '@cdaas/control-plane/drivers/kube-transport.ts';
-import { type ClusterAccess, parseClusterAccess } from '@cdaas/control-plane/kubeconfig.ts';
 import { createOutbound, type Outbound, type Resolve } from '@cdaas/control-plane/outbound.ts';
 import {
   type Authority,

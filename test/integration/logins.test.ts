@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { openDatabase, roleUrl } from '@cdaas/control-plane/db.ts';
+import { openDatabase, roleUrl } from '@cdaas/control-plane/database/db.ts';
 import { renewLogins } from '@cdaas/control-plane/logins.ts';
 import pg from 'pg';
 import { openTestDatabase, withOrganisation } from '../support/database.ts';

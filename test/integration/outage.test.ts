@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, beforeEach, describe, it } from 'node:test';
-import { roleUrl } from '@cdaas/control-plane/db.ts';
-import { listenForEvents } from '@cdaas/control-plane/listen.ts';
+import { roleUrl } from '@cdaas/control-plane/database/db.ts';
+import { listenForEvents } from '@cdaas/control-plane/database/listen.ts';
 import { holdWorkerLock } from '@cdaas/control-plane/ownership.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
 import { openTestDatabase, withOrganisation } from '../support/database.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
-import { type Database, type DatabaseRole, openDatabase, roleUrl, scoped } from '@cdaas/control-plane/db.ts';
+import { type Database, type DatabaseRole, openDatabase, roleUrl, scoped } from '@cdaas/control-plane/database/db.ts';
 import { createVault } from '@cdaas/control-plane/encryption.ts';
 import { insertPipeline } from '@cdaas/control-plane/start-pipeline.ts';
 import { advanceMany } from '@cdaas/control-plane/transitions.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { installAuth, publicRoutes } from '@cdaas/api/plugins/auth.ts';
-import { scoped } from '@cdaas/control-plane/db.ts';
+import { scoped } from '@cdaas/control-plane/database/db.ts';
 import Fastify from 'fastify';
 import {
   codesOf,

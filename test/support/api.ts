@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { buildApp } from '@cdaas/api/app.ts';
 import { type ApiDeps, type ApiSettings, settingsFor } from '@cdaas/api/deps.ts';
 import { createMetrics } from '@cdaas/api/plugins/metrics.ts';
-import { type Database, scoped } from '@cdaas/control-plane/db.ts';
+import { type Database, scoped } from '@cdaas/control-plane/database/db.ts';
 import { createVault } from '@cdaas/control-plane/encryption.ts';
 import { createEventHub } from '@cdaas/control-plane/events.ts';
 import { newId } from '@cdaas/control-plane/ids.ts';

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type Database, type DatabaseRole, openDatabase, scoped } from '@cdaas/control-plane/db.ts';
+import { type Database, type DatabaseRole, openDatabase, scoped } from '@cdaas/control-plane/database/db.ts';
 import { newId } from '@cdaas/control-plane/ids.ts';
 import { databaseUrl, startTestServer, type TestServer, withAdmin } from './postgres.ts';
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { request } from 'node:https';
-import { type ClusterAccess, parseClusterAccess } from '@cdaas/control-plane/kubeconfig.ts';
+import { type ClusterAccess, parseClusterAccess } from '@cdaas/control-plane/clusters/kubeconfig.ts';
 import { type ClusterAddress, createClusterClient } from './cluster-client.ts';
 import { credentialNamespace } from './cluster-credentials.ts';
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Database } from '@cdaas/control-plane/db.ts';
+import type { Database } from '@cdaas/control-plane/database/db.ts';
 import { newId } from '@cdaas/control-plane/ids.ts';
 import { holdWorkerLock } from '@cdaas/control-plane/ownership.ts';
 import { insertPipeline, type PipelineStart, type StartResult } from '@cdaas/control-plane/start-pipeline.ts';

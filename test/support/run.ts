@@ -1,5 +1,5 @@
 import type { EventEmitter } from 'node:events';
-import type { Database } from '@cdaas/control-plane/db.ts';
+import type { Database } from '@cdaas/control-plane/database/db.ts';
 import type { DeploymentState, DeploymentStatus } from '@cdaas/pipeline/deployment-state.ts';
 import { isFinal } from '@cdaas/pipeline/deployment-state.ts';
 

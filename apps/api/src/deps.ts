@@ -1,4 +1,4 @@
-import type { Database } from '@cdaas/control-plane/db.ts';
+import type { Database } from '@cdaas/control-plane/database/db.ts';
 import type { Vault } from '@cdaas/control-plane/encryption.ts';
 import type { EventHub } from '@cdaas/control-plane/events.ts';
 import type { Outbound } from '@cdaas/control-plane/outbound.ts';

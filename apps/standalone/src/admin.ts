@@ -1,4 +1,4 @@
-import type { Database } from '@cdaas/control-plane/db.ts';
+import type { Database } from '@cdaas/control-plane/database/db.ts';
 import { bootstrap, createCredential, systemRoles } from '@cdaas/control-plane/organisations.ts';
 import { z } from 'zod';
 import { type DataDir, readJson, writePrivate } from './data-dir.ts';

@@ -1,4 +1,4 @@
-import { type ClusterHealthDeps, checkCluster, takeDueChecks } from '@cdaas/control-plane/cluster-health.ts';
+import { type ClusterHealthDeps, checkCluster, takeDueChecks } from '@cdaas/control-plane/clusters/health.ts';
 
 /** How often a worker looks for clusters whose check is due. */
 const lookEveryMs = 1_000;

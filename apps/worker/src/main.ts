@@ -1,5 +1,5 @@
 import { closeInTurn } from '@cdaas/control-plane/close-in-turn.ts';
-import { openDatabase } from '@cdaas/control-plane/db.ts';
+import { openDatabase } from '@cdaas/control-plane/database/db.ts';
 import { createVault, readKey } from '@cdaas/control-plane/encryption.ts';
 import { createLogger } from '@cdaas/control-plane/logging.ts';
 import { createOutbound } from '@cdaas/control-plane/outbound.ts';

@@ -1,4 +1,4 @@
-import type { Database } from '@cdaas/control-plane/db.ts';
+import type { Database } from '@cdaas/control-plane/database/db.ts';
 import {
   claimDue,
   claimDuePipelines,

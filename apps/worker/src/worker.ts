@@ -1,7 +1,7 @@
 import { advancePipeline } from '@cdaas/control-plane/advance-pipeline.ts';
 import { closeInTurn } from '@cdaas/control-plane/close-in-turn.ts';
-import { createClusterLoader } from '@cdaas/control-plane/cluster-access.ts';
-import { type Database, instanceId } from '@cdaas/control-plane/db.ts';
+import { createClusterLoader } from '@cdaas/control-plane/clusters/access.ts';
+import { type Database, instanceId } from '@cdaas/control-plane/database/db.ts';
 import { createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts';
 import { createKubeEvents } from '@cdaas/control-plane/drivers/kube-events.ts';
 import type { KubeLimits } from '@cdaas/control-plane/drivers/kube-transport.ts';
@@ -11,7 +11,7 @@ import type { Outbound } from '@cdaas/control-plane/outbound.ts';
 import { holdWorkerLock, liveWorkers, type UnfoldedEvent } from '@cdaas/control-plane/ownership.ts';
 import type { WakeQueue } from '@cdaas/control-plane/queue.ts';
 import { createCommitter } from '@cdaas/control-plane/transitions.ts';
-import { createWatches, type Patience } from '@cdaas/control-plane/watches.ts';
+import { createWatches, type Patience } from '@cdaas/control-plane/watches/watches.ts';
 import type { Logger } from 'pino';
 import { startHealthChecks } from './health.ts';
 import { createSweep } from './sweep.ts';

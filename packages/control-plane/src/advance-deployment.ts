@@ -6,7 +6,7 @@ import { readDeploymentPlan, readDeploymentState } from '@cdaas/pipeline/stored.
 import type { Logger } from 'pino';
 import { claimsOf } from './claims.ts';
 import type { Clock } from './context.ts';
-import type { Database } from './db.ts';
+import type { Database } from './database/db.ts';
 import { type Original, performEffect } from './drivers/effects.ts';
 import type { KubeClients } from './drivers/kube-clients.ts';
 import type { KubeEvents } from './drivers/kube-events.ts';
@@ -15,7 +15,7 @@ import { type HandedNews, newestOf, takeHanded } from './handed-news.ts';
 import { ownedChanges, previousForm } from './owned-objects.ts';
 import { type DrivenDeployment, loadOwned } from './ownership.ts';
 import type { Committer, RefusedClaim, Transition } from './transitions.ts';
-import type { Watches } from './watches.ts';
+import type { Watches } from './watches/watches.ts';
 
 /**
  * Drives the deployments that this worker owns (design.md, "Driving"). For each, one loop:

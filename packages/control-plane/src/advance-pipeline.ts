@@ -10,7 +10,7 @@ import {
   readPipelineState,
 } from '@cdaas/pipeline/pipeline-machine.ts';
 import type { Clock } from './context.ts';
-import type { Database } from './db.ts';
+import type { Database } from './database/db.ts';
 import { type DrivenPipeline, loadPipeline } from './ownership.ts';
 import type { WakeQueue } from './queue.ts';
 import { type PipelineDecision, advancePipeline as storePipeline } from './transitions.ts';

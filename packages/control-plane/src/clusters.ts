@@ -1,5 +1,6 @@
 import type { RegisterCluster } from '@cdaas/contract/clusters.ts';
 import { AppError } from '@cdaas/contract/errors.ts';
+import { type ClusterAccess, type ParsedClusterAccess, parseClusterAccess } from './clusters/kubeconfig.ts';
 import {
   accessColumns,
   lockCluster,
@@ -8,13 +9,12 @@ import {
   refuseWhileInUse,
   surveyColumns,
   visibleCluster,
-} from './cluster-rows.ts';
-import { surveyCluster } from './cluster-survey.ts';
+} from './clusters/rows.ts';
+import { surveyCluster } from './clusters/survey.ts';
 import type { Context } from './context.ts';
-import { scoped } from './db.ts';
-import { isUniqueViolation } from './errors-db.ts';
+import { scoped } from './database/db.ts';
+import { isUniqueViolation } from './database/errors-db.ts';
 import { newId } from './ids.ts';
-import { type ClusterAccess, type ParsedClusterAccess, parseClusterAccess } from './kubeconfig.ts';
 import type { CallerContext } from './principals.ts';
 
 /**

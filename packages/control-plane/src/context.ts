@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { Database } from './db.ts';
+import type { Database } from './database/db.ts';
 import type { Vault } from './encryption.ts';
 import type { WakeQueue } from './queue.ts';
 

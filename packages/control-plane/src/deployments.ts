@@ -14,7 +14,7 @@ import { waitsFor as openTargets, readPipelineState } from '@cdaas/pipeline/pipe
 import { stepRefs } from '@cdaas/pipeline/plan.ts';
 import { readDeploymentState, slotFrom1 } from '@cdaas/pipeline/stored.ts';
 import type { Context } from './context.ts';
-import { scoped } from './db.ts';
+import { scoped } from './database/db.ts';
 import { isId } from './ids.ts';
 import { appendNews, type NewsResult } from './news.ts';
 

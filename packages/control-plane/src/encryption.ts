@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { type Database, scoped } from './db.ts';
+import { type Database, scoped } from './database/db.ts';
 import { newId } from './ids.ts';
 
 // Envelope encryption: an AES-256-GCM data key for each organisation, wrapped by the key-encryption key that the operator

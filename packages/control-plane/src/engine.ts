@@ -1,5 +1,5 @@
 import { type Drive, type DriveDeps, driveOn, openDrive } from './advance-deployment.ts';
-import { isDatabaseUnavailable } from './errors-db.ts';
+import { isDatabaseUnavailable } from './database/errors-db.ts';
 import { type DrivenDeployment, loadOwned, type UnfoldedEvent } from './ownership.ts';
 
 /** Keeps one loop (advance-deployment.ts) for each deployment that this worker owns. */

@@ -2,9 +2,9 @@ import { AppError } from '@cdaas/contract/errors.ts';
 import { isFinalPipeline } from '@cdaas/pipeline/pipeline-machine.ts';
 import type { Logger } from 'pino';
 import type { Context } from './context.ts';
-import { type Database, scoped } from './db.ts';
+import { type Database, scoped } from './database/db.ts';
+import { listenForEvents } from './database/listen.ts';
 import { isId } from './ids.ts';
-import { listenForEvents } from './listen.ts';
 
 export type StoredEvent = {
   number: number;

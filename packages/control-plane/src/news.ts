@@ -1,5 +1,5 @@
 import type { Scope } from './context.ts';
-import type { Database } from './db.ts';
+import type { Database } from './database/db.ts';
 import { storableJson } from './storable-json.ts';
 import type { NewEvent } from './transitions.ts';
 

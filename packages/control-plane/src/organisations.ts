@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import type { Database, Transaction } from './db.ts';
-import { scoped } from './db.ts';
+import type { Database, Transaction } from './database/db.ts';
+import { scoped } from './database/db.ts';
 import { newId } from './ids.ts';
 import type { Grant } from './permissions.ts';
 import { hashClientSecret, newClientSecret } from './tokens.ts';

@@ -2,7 +2,7 @@ import type { DeploymentState, Slot } from '@cdaas/pipeline/deployment-state.ts'
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { refOf } from '@cdaas/pipeline/render.ts';
 import { slotIn1 } from '@cdaas/pipeline/stored.ts';
-import type { Database } from './db.ts';
+import type { Database } from './database/db.ts';
 import type { Original } from './drivers/effects.ts';
 import type { Vault } from './encryption.ts';
 import type { OwnedChange } from './transitions.ts';

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
-import type { Database } from './db.ts';
+import type { Database } from './database/db.ts';
+import { type ConnectionReports, keepConnected } from './database/keep-connected.ts';
 import type { Prisma } from './generated/client.ts';
-import { type ConnectionReports, keepConnected } from './keep-connected.ts';
 
 // Who drives what (design: "Liveness", "Watches have one owner"). A worker is alive while it holds the session advisory lock
 // (7777, its id); the lock only speeds up taking over: safety is the version of the row and of the cluster's objects.

@@ -12,7 +12,7 @@ import {
   shownPipelineStatus,
 } from '@cdaas/pipeline/pipeline-machine.ts';
 import { readDeploymentState } from '@cdaas/pipeline/stored.ts';
-import { scoped, type Transaction } from './db.ts';
+import { scoped, type Transaction } from './database/db.ts';
 import { finishingError } from './deployments.ts';
 import { isId } from './ids.ts';
 import { maskSecrets } from './mask-secrets.ts';

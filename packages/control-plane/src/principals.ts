@@ -1,5 +1,5 @@
 import type { Context } from './context.ts';
-import { type Database, scoped } from './db.ts';
+import { type Database, scoped } from './database/db.ts';
 import type { Outbound } from './outbound.ts';
 import { type Permission, permissions, permissionsOf } from './permissions.ts';
 

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createPostgresBackend, type PgPool, Queue, Worker, withBackend } from 'bullmq';
 import { Redis } from 'ioredis';
 import pg from 'pg';
-import { type DatabaseRole, roleUrl, withSetting } from './db.ts';
+import { type DatabaseRole, roleUrl, withSetting } from './database/db.ts';
 import { type Wake, wakeConcurrency, wakeJob, wakeJobOptions, wakeQueueName, workerOfQueue } from './jobs.ts';
 
 /** Wake-ups between processes: BullMQ on Redis where there is one, else on Postgres. */

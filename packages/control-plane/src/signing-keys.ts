@@ -1,7 +1,7 @@
 import type { KeySet } from '@cdaas/contract/tokens.ts';
 import { type CryptoKey, calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK } from 'jose';
 import { z } from 'zod';
-import type { Database } from './db.ts';
+import type { Database } from './database/db.ts';
 import type { Vault } from './encryption.ts';
 
 /** Ed25519 keys that sign access tokens. The newest signs, all that are not retired verify. */

@@ -1,5 +1,5 @@
 import type { Scope } from './context.ts';
-import { type Database, scoped } from './db.ts';
+import { type Database, scoped } from './database/db.ts';
 import { storableJson } from './storable-json.ts';
 import { type Claim, claimRow, type Json, type NewEvent, type RefusedClaim } from './transitions.ts';
 

@@ -11,8 +11,8 @@ import {
 } from '@cdaas/pipeline/pipeline-machine.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import { claimsOf } from './claims.ts';
-import { checkLimits } from './cluster-limits.ts';
-import { scoped } from './db.ts';
+import { checkLimits } from './clusters/limits.ts';
+import { scoped } from './database/db.ts';
 import { hashBody, replay, stillRunning } from './idempotency.ts';
 import { newId, templateHash } from './ids.ts';
 import { deploymentLink, pipelineLink } from './links.ts';

@@ -1,7 +1,7 @@
 import { createHash, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto';
 import { PrincipalClaim, principalClaim } from '@cdaas/contract/tokens.ts';
 import { errors, jwtVerify, SignJWT } from 'jose';
-import { type Database, scoped } from './db.ts';
+import { type Database, scoped } from './database/db.ts';
 import type { Claims } from './principals.ts';
 import type { SigningKeys } from './signing-keys.ts';
 

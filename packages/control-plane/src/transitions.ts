@@ -1,4 +1,4 @@
-import type { Database } from './db.ts';
+import type { Database } from './database/db.ts';
 import type { Prisma } from './generated/client.ts';
 import { storableJson } from './storable-json.ts';
 

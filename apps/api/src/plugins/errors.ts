@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { AppError, toErrorBody } from '@cdaas/contract/errors.ts';
-import { isDatabaseUnavailable } from '@cdaas/control-plane/errors-db.ts';
+import { isDatabaseUnavailable } from '@cdaas/control-plane/database/errors-db.ts';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { RequestInvalid, violationsOf } from './violations.ts';
 

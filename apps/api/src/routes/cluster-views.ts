@@ -1,6 +1,6 @@
 import { ClusterState, type ClusterView, MeshConfirmation } from '@cdaas/contract/clusters.ts';
-import type { Findings, Health, RegisteredCluster } from '@cdaas/control-plane/cluster-rows.ts';
-import { resourceWords } from '@cdaas/control-plane/engine-rights.ts';
+import { resourceWords } from '@cdaas/control-plane/clusters/engine-rights.ts';
+import type { Findings, Health, RegisteredCluster } from '@cdaas/control-plane/clusters/rows.ts';
 import type { CallerContext } from '@cdaas/control-plane/principals.ts';
 import { moment } from '../answers.ts';
 

@@ -6,9 +6,9 @@ import {
   RbacQuery,
   RegisterCluster,
 } from '@cdaas/contract/clusters.ts';
-import { changeCluster, verifyCluster } from '@cdaas/control-plane/change-cluster.ts';
+import { changeCluster, verifyCluster } from '@cdaas/control-plane/clusters/change.ts';
+import { rbacWanted, renderRbac } from '@cdaas/control-plane/clusters/rbac-manifest.ts';
 import { deleteCluster, getCluster, listClusters, registerCluster } from '@cdaas/control-plane/clusters.ts';
-import { rbacWanted, renderRbac } from '@cdaas/control-plane/rbac-manifest.ts';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { errorAnswers } from '../answers.ts';

@@ -20,7 +20,7 @@ import { blindSurvey, survey } from '@cdaas/pipeline/preflight.ts';
 import type { Surroundings } from '@cdaas/pipeline/preflight-look.ts';
 import { type ClusterWrite, factsOf, fenceVersion, refOf, renderWrite } from '@cdaas/pipeline/render.ts';
 import { slotOfObject } from '@cdaas/pipeline/slot-of-object.ts';
-import { type ClusterLimits, outsideLimits } from '../cluster-limits.ts';
+import { type ClusterLimits, outsideLimits } from '../clusters/limits.ts';
 import { type KubeClient, misunderstood, type ResourceRef } from './kube.ts';
 import type { Answered, Outcome, Unreachable } from './kube-exchange.ts';
 import { readableSurvey } from './readable-survey.ts';

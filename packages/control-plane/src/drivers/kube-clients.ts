@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { MeshConfirmation } from '@cdaas/pipeline/deployment-state.ts';
-import type { ClusterAccess } from '../kubeconfig.ts';
+import type { ClusterAccess } from '../clusters/kubeconfig.ts';
 import type { Outbound } from '../outbound.ts';
 import { createKubeClient, type KubeClient } from './kube.ts';
 import type { TransportOptions } from './kube-transport.ts';

@@ -1,5 +1,5 @@
 import { type Dispatcher, Pool } from 'undici';
-import type { ClusterAccess } from '../kubeconfig.ts';
+import type { ClusterAccess } from '../clusters/kubeconfig.ts';
 import { createConnector, type Outbound } from '../outbound.ts';
 import { createBreaker } from './breaker.ts';
 import {

@@ -1,6 +1,6 @@
 import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
-import type { ClusterAccess } from '../kubeconfig.ts';
+import type { ClusterAccess } from '../clusters/kubeconfig.ts';
 import { toObject } from './kube-answer.ts';
 import type { Answered, AskedFor, Outcome, Unreachable } from './kube-exchange.ts';
 import { createKubeTransport, type KubeRequest, type KubeTransport, type TransportOptions } from './kube-transport.ts';

@@ -6,7 +6,7 @@ import { deploymentKey, hashKey, instanceKey } from '@cdaas/pipeline/marks.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import type { Surroundings } from '@cdaas/pipeline/preflight-look.ts';
 import { chooseSplitApiVersion, splitGroup } from '@cdaas/pipeline/traffic/smi.ts';
-import { manifestKinds } from '../engine-rights.ts';
+import { manifestKinds } from '../clusters/engine-rights.ts';
 import { type KubeClient, misunderstood } from './kube.ts';
 import { essenceForPreflight, essenceOf } from './kube-essence.ts';
 import type { Outcome } from './kube-exchange.ts';

@@ -1,8 +1,13 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type ChangeCluster, MeshConfirmation } from '@cdaas/contract/clusters.ts';
 import { AppError } from '@cdaas/contract/errors.ts';
-import { readCredential } from './cluster-access.ts';
-import type { ClusterIdentity } from './cluster-identity.ts';
+import { accessOf } from '../clusters.ts';
+import { scoped } from '../database/db.ts';
+import type { Cluster } from '../generated/client.ts';
+import type { CallerContext } from '../principals.ts';
+import { readCredential } from './access.ts';
+import type { ClusterIdentity } from './identity.ts';
+import { type ClusterAccess, parseClusterAccess } from './kubeconfig.ts';
 import {
   accessColumns,
   lockCluster,
@@ -12,13 +17,8 @@ import {
   refuseWhileInUse,
   surveyColumns,
   visibleCluster,
-} from './cluster-rows.ts';
-import { surveyCluster } from './cluster-survey.ts';
-import { accessOf } from './clusters.ts';
-import { scoped } from './db.ts';
-import type { Cluster } from './generated/client.ts';
-import { type ClusterAccess, parseClusterAccess } from './kubeconfig.ts';
-import type { CallerContext } from './principals.ts';
+} from './rows.ts';
+import { surveyCluster } from './survey.ts';
 
 /*
  * Changes to a registration while deployments to the cluster run. Nothing is stored before the cluster has been asked

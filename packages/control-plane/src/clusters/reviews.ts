@@ -1,6 +1,6 @@
 import { isRecord } from '@cdaas/pipeline/is-record.ts';
-import type { KubeClient } from './drivers/kube.ts';
-import type { Answered, Outcome } from './drivers/kube-exchange.ts';
+import type { KubeClient } from '../drivers/kube.ts';
+import type { Answered, Outcome } from '../drivers/kube-exchange.ts';
 import {
   clusterScopedRights,
   engineRights,

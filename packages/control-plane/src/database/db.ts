@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { PrismaPg } from '@prisma/adapter-pg';
-import type { Clock } from './context.ts';
-import { type Prisma, PrismaClient } from './generated/client.ts';
+import type { Clock } from '../context.ts';
+import { type Prisma, PrismaClient } from '../generated/client.ts';
 
 /** The roles of the first migration. Neither may pass by Row-Level Security. */
 export type DatabaseRole = 'cdaas_owner' | 'cdaas_api' | 'cdaas_worker';

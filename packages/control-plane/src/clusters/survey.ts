@@ -3,15 +3,15 @@ import { AppError, type Violation } from '@cdaas/contract/errors.ts';
 import type { MeshConfirmation } from '@cdaas/pipeline/deployment-state.ts';
 import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import { chooseSplitApiVersion, splitGroup } from '@cdaas/pipeline/traffic/smi.ts';
-import { type ClusterIdentity, identifyCluster } from './cluster-identity.ts';
-import { type MissingRight, reviewRights } from './cluster-reviews.ts';
-import { explainTls } from './cluster-tls.ts';
-import { createKubeClient, type KubeClient } from './drivers/kube.ts';
-import { statusMessage } from './drivers/kube-answer.ts';
-import type { Answered, Outcome, Unreachable } from './drivers/kube-exchange.ts';
+import { createKubeClient, type KubeClient } from '../drivers/kube.ts';
+import { statusMessage } from '../drivers/kube-answer.ts';
+import type { Answered, Outcome, Unreachable } from '../drivers/kube-exchange.ts';
+import type { Outbound } from '../outbound.ts';
 import { engineRights, resourceWords } from './engine-rights.ts';
+import { type ClusterIdentity, identifyCluster } from './identity.ts';
 import type { ClusterAccess, ClusterCredential } from './kubeconfig.ts';
-import type { Outbound } from './outbound.ts';
+import { type MissingRight, reviewRights } from './reviews.ts';
+import { explainTls } from './tls.ts';
 
 /** What registration, and every verification after it, finds out about a cluster. */
 export type ClusterSurvey = {

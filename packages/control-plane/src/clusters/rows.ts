@@ -1,13 +1,13 @@
 import { AppError } from '@cdaas/contract/errors.ts';
 import { shorten } from '@cdaas/pipeline/file/words.ts';
-import type { MissingRight } from './cluster-reviews.ts';
-import type { ClusterSurvey } from './cluster-survey.ts';
-import type { Context } from './context.ts';
-import type { Transaction } from './db.ts';
-import type { Prisma } from './generated/client.ts';
+import type { Context } from '../context.ts';
+import type { Transaction } from '../database/db.ts';
+import type { Prisma } from '../generated/client.ts';
+import { pipelineLink } from '../links.ts';
+import type { CallerContext } from '../principals.ts';
 import type { ClusterAccess } from './kubeconfig.ts';
-import { pipelineLink } from './links.ts';
-import type { CallerContext } from './principals.ts';
+import type { MissingRight } from './reviews.ts';
+import type { ClusterSurvey } from './survey.ts';
 
 /** A registered cluster as the API may tell of it: everything but the credential. */
 export type RegisteredCluster = {

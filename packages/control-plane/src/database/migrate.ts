@@ -18,7 +18,7 @@ export class MigrationError extends Error {
   override name = 'MigrationError';
 }
 
-const migrationsDir = fileURLToPath(new URL('../../../prisma/migrations', import.meta.url));
+const migrationsDir = fileURLToPath(new URL('../../../../prisma/migrations', import.meta.url));
 const filters = { externalTables: [], externalEnums: [] };
 
 /** Held while migrating, so that two processes that start at once do not migrate at once. Any constant does: this one spells CDAS. */

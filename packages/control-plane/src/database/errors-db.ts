@@ -1,4 +1,4 @@
-import { Prisma } from './generated/client.ts';
+import { Prisma } from '../generated/client.ts';
 
 /** Whether a row with the same unique values was there already. */
 export function isUniqueViolation(error: unknown): boolean {

@@ -1,9 +1,9 @@
 import { createHash, X509Certificate } from 'node:crypto';
 import { rootCertificates, type TLSSocket } from 'node:tls';
 import { Pool } from 'undici';
-import { exchange } from './drivers/kube-exchange.ts';
+import { exchange } from '../drivers/kube-exchange.ts';
+import { createConnector, type Outbound } from '../outbound.ts';
 import type { ClusterAccess } from './kubeconfig.ts';
-import { createConnector, type Outbound } from './outbound.ts';
 
 const timeoutMs = 10_000;
 const answerBytes = 1024 * 1024;

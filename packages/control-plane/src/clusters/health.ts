@@ -1,11 +1,11 @@
 import { shownText } from '@cdaas/contract/text.ts';
 import type { Logger } from 'pino';
-import type { Database } from './db.ts';
-import { createKubeClient } from './drivers/kube.ts';
-import { statusMessage } from './drivers/kube-answer.ts';
-import type { ClusterKey, LoadCluster } from './drivers/kube-clients.ts';
-import type { Outcome } from './drivers/kube-exchange.ts';
-import type { Outbound } from './outbound.ts';
+import type { Database } from '../database/db.ts';
+import { createKubeClient } from '../drivers/kube.ts';
+import { statusMessage } from '../drivers/kube-answer.ts';
+import type { ClusterKey, LoadCluster } from '../drivers/kube-clients.ts';
+import type { Outcome } from '../drivers/kube-exchange.ts';
+import type { Outbound } from '../outbound.ts';
 
 /*
  * Whether registered clusters answer, looked at by the workers in turn, apart from all deployments: a cluster that is away

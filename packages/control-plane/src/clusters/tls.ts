@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { connect } from 'node:tls';
 import { shownText } from '@cdaas/contract/text.ts';
-import type { Outbound } from './outbound.ts';
+import type { Outbound } from '../outbound.ts';
 
 const timeoutMs = 5_000;
 

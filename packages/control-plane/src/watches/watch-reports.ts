@@ -1,5 +1,5 @@
 import type { Sight } from '@cdaas/pipeline/conditions.ts';
-import type { Database } from './db.ts';
+import type { Database } from '../database/db.ts';
 import { type Report, type Since, toldBy, type Watched } from './watched-deployments.ts';
 
 /** What deployments were told, and may still be told, by rows that other workers may have moved on. */

@@ -2,14 +2,14 @@ import type { Condition, DeploymentState } from '@cdaas/pipeline/deployment-stat
 import { narrateObservation } from '@cdaas/pipeline/narrate.ts';
 import { readDeploymentState } from '@cdaas/pipeline/stored.ts';
 import type { Logger } from 'pino';
-import { type Allowance, createAllowance } from './allowance.ts';
-import type { Database } from './db.ts';
-import type { ClusterKey, KubeClients } from './drivers/kube-clients.ts';
-import { viewFor } from './drivers/surroundings.ts';
-import { appendNews } from './news.ts';
-import { releaseWatchLease, takeWatchLease, type UnfoldedEvent } from './ownership.ts';
-import type { WakeQueue } from './queue.ts';
-import { asStored } from './storable-json.ts';
+import { type Allowance, createAllowance } from '../allowance.ts';
+import type { Database } from '../database/db.ts';
+import type { ClusterKey, KubeClients } from '../drivers/kube-clients.ts';
+import { viewFor } from '../drivers/surroundings.ts';
+import { appendNews } from '../news.ts';
+import { releaseWatchLease, takeWatchLease, type UnfoldedEvent } from '../ownership.ts';
+import type { WakeQueue } from '../queue.ts';
+import { asStored } from '../storable-json.ts';
 import { type ClusterWatches, type NamespacesInUse, watchCluster } from './watch-cluster.ts';
 import { reportsSince, stillAsked } from './watch-reports.ts';
 import {

@@ -1,7 +1,7 @@
 import { MeshConfirmation } from '@cdaas/contract/clusters.ts';
-import { type Database, scoped } from './db.ts';
-import type { LoadCluster } from './drivers/kube-clients.ts';
-import type { Vault } from './encryption.ts';
+import { type Database, scoped } from '../database/db.ts';
+import type { LoadCluster } from '../drivers/kube-clients.ts';
+import type { Vault } from '../encryption.ts';
 import type { ClusterAccess } from './kubeconfig.ts';
 
 /** Reads how to reach a cluster and what may be done there, in a transaction that sees its tenant only. */

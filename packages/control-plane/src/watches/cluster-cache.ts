@@ -2,8 +2,8 @@ import type { ClusterView } from '@cdaas/pipeline/conditions.ts';
 import type { Condition, HeldKind } from '@cdaas/pipeline/deployment-state.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { hashKey } from '@cdaas/pipeline/marks.ts';
-import { essenceOf, weightOf } from './drivers/kube-essence.ts';
-import { serviceNameLabel } from './drivers/surroundings.ts';
+import { essenceOf, weightOf } from '../drivers/kube-essence.ts';
+import { serviceNameLabel } from '../drivers/surroundings.ts';
 
 /**
  * What the watches of one cluster know, indexed the way conditions ask for it. Every change names the *interests* it

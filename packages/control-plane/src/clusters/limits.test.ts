@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
-import { checkLimits } from './cluster-limits.ts';
+import { checkLimits } from './limits.ts';
 
 const object = (kind: string, name: string, namespace?: string) => ({
   apiVersion: 'v1',

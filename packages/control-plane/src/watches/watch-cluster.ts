@@ -1,9 +1,9 @@
 import type { Condition } from '@cdaas/pipeline/deployment-state.ts';
 import { deploymentKey, hashKey } from '@cdaas/pipeline/marks.ts';
 import type { Logger } from 'pino';
+import type { ClusterKey, KubeClients } from '../drivers/kube-clients.ts';
+import { watchResource } from '../drivers/kube-watch.ts';
 import { type ClusterCache, createClusterCache, type WatchedKind } from './cluster-cache.ts';
-import type { ClusterKey, KubeClients } from './drivers/kube-clients.ts';
-import { watchResource } from './drivers/kube-watch.ts';
 
 /**
  * The watches of one cluster: each resource once for all deployments there, cluster-wide or per namespace that the
