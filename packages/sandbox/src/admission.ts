@@ -1,9 +1,9 @@
 /** What refuses the creation of an object that is valid in itself. */
-import type { Cluster, Target } from './api.ts';
+
 import { ApiError, type Cause, forbidden, invalid } from './errors.ts';
 import type { KubeObject, Service } from './objects.ts';
-import type { Resource } from './resources.ts';
-import type { Store } from './store.ts';
+import type { Resource, Target } from './resources.ts';
+import type { Cluster, Store } from './store.ts';
 
 /**
  * Checks that the namespace takes the object, that quotas leave room for it and that what it claims is free.

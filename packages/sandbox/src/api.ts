@@ -11,14 +11,10 @@ import { withDefaults } from './defaults.ts';
 import { ApiError, alreadyExists, badRequest, conflict, invalid, notFound, uidMismatch } from './errors.ts';
 import { equal, type Fields, isFields, type KubeObject, type Metadata, randomSuffix, timestamp } from './objects.ts';
 import { jsonPatch, mergePatch, strategicMerge } from './patch.ts';
-import { definitionsId, type Registry, type Resource } from './resources.ts';
-import type { Entry, Store } from './store.ts';
+import { definitionsId, groupVersion, type Resource, type Target } from './resources.ts';
+import type { Cluster, Entry } from './store.ts';
 import { typeFault } from './types.ts';
 import { validate } from './validate.ts';
-
-export type Cluster = { store: Store; registry: Registry };
-
-export type Target = { resource: Resource; version: string; namespace: string; name: string };
 
 export type WriteOptions = {
   /** The field manager to record. */
@@ -43,10 +39,6 @@ export function inVersion(
 ): KubeObject {
   const apiVersion = groupVersion(resource, version);
   return object.apiVersion === apiVersion ? object : { ...object, apiVersion };
-}
-
-export function groupVersion(resource: Resource, version: string): string {
-  return resource.group ? `${resource.group}/${version}` : version;
 }
 
 /**

@@ -1,6 +1,6 @@
-import { groupVersion, type Target } from './api.ts';
 import { badRequest } from './errors.ts';
 import { type Fields, isFields, type KubeObject } from './objects.ts';
+import { groupVersion, type Target } from './resources.ts';
 import { checkTypes } from './types.ts';
 
 /** Checks that a body is an object of this kind whose fields have the types that the kind gives them. */

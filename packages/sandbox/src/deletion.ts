@@ -1,8 +1,8 @@
-import { type Cluster, read, type Target } from './api.ts';
+import { read } from './api.ts';
 import { deletionConflict } from './errors.ts';
 import { isFields, type KubeObject, timestamp } from './objects.ts';
-import { definitionsId, type Resource } from './resources.ts';
-import type { Entry } from './store.ts';
+import { definitionsId, type Resource, type Target } from './resources.ts';
+import type { Cluster, Entry } from './store.ts';
 
 export type DeleteOptions = {
   preconditions?: { uid?: string; resourceVersion?: string };

@@ -1,5 +1,5 @@
-import { groupVersion } from './api.ts';
 import type { Registry, Resource } from './resources.ts';
+import { groupVersion } from './resources.ts';
 
 /** The Kubernetes version that the sandbox says it is; the API is modelled after it. */
 const gitVersion = 'v1.35.4';

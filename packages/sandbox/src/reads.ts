@@ -2,9 +2,10 @@
 import * as api from './api.ts';
 import { badRequest, expired } from './errors.ts';
 import { type Request, type Response, sendJson, sendText, startStream } from './http.ts';
+import { groupVersion } from './resources.ts';
 import type { Route, Router } from './router.ts';
 import { type ObjectMatcher, parseFieldSelector, parseLabelSelector } from './selectors.ts';
-import type { Entry, Store } from './store.ts';
+import type { Cluster, Entry, Store } from './store.ts';
 import { type IncludeObject, renderTable } from './table.ts';
 import type { WatchRequest } from './watch.ts';
 
@@ -17,8 +18,8 @@ export type Format = {
 /** The forms that the Accept header can ask for: plain JSON, or kubectl's tables. */
 export function formatFor({ resource, version }: Route, query: URLSearchParams, request: Request): Format {
   const table = /as=Table/.test(request.headers.accept ?? '');
-  const apiVersion = api.groupVersion(resource, version);
-  const storedVersion = api.groupVersion(resource, resource.versions[0]!);
+  const apiVersion = groupVersion(resource, version);
+  const storedVersion = groupVersion(resource, resource.versions[0]!);
   const storedHead = `{"apiVersion":"${storedVersion}"`;
   const head = `{"apiVersion":"${apiVersion}"`;
   const whole = ({ json }: Entry) => (head === storedHead ? json : head + json.slice(storedHead.length));
@@ -83,7 +84,7 @@ export function matcherFor({ resource, namespace, name }: Route, query: URLSearc
 const keyOf = ({ object: { metadata } }: Entry) => `${metadata.namespace ?? ''}/${metadata.name}`;
 
 /** One page of a list in the order of namespace and name. Later pages show the cluster as it was at the first. */
-function page(cluster: api.Cluster, { resource, namespace }: Route, matches: ObjectMatcher, query: URLSearchParams) {
+function page(cluster: Cluster, { resource, namespace }: Route, matches: ObjectMatcher, query: URLSearchParams) {
   const { store } = cluster;
   const limit = Number(query.get('limit') ?? 0) || Number.POSITIVE_INFINITY;
   const token = query.get('continue');
@@ -150,7 +151,7 @@ function answerWatch(
     bookmark(at, initialEventsEnd) {
       const annotations = initialEventsEnd ? { annotations: { 'k8s.io/initial-events-end': 'true' } } : {};
       const metadata = { resourceVersion: String(at), creationTimestamp: null, ...annotations };
-      return JSON.stringify({ kind: resource.kind, apiVersion: api.groupVersion(resource, version), metadata });
+      return JSON.stringify({ kind: resource.kind, apiVersion: groupVersion(resource, version), metadata });
     },
   };
   const close = hub.open(watch, startStream(response));

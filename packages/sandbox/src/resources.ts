@@ -23,6 +23,12 @@ export type Resource = {
   custom?: { schemas: Record<string, Schema>; columns: Record<string, PrinterColumn[]> };
 };
 
+export type Target = { resource: Resource; version: string; namespace: string; name: string };
+
+export function groupVersion(resource: Resource, version: string): string {
+  return resource.group ? `${resource.group}/${version}` : version;
+}
+
 export const definitionsId = 'customresourcedefinitions.apiextensions.k8s.io';
 
 type BuiltIn = [group: string, version: string, kind: string, plural: string, shortNames: string, flags: string];

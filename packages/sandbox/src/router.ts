@@ -8,11 +8,12 @@ import { drop, type Request, type Response, readBody, sendJson, sendStatus, send
 import type { Answers, Requests } from './mesh.ts';
 import { answerRead, isTrue } from './reads.ts';
 import type { Registry, Resource } from './resources.ts';
+import type { Cluster } from './store.ts';
 import type { WatchHub } from './watch.ts';
 import { answerWrite, type Intercept } from './writes.ts';
 
 export type Router = {
-  cluster: api.Cluster;
+  cluster: Cluster;
   hub: WatchHub;
   token: string;
   intercept: () => Intercept | null;
@@ -120,7 +121,7 @@ function isApiPath([first, second = '']: string[], registry: Registry): boolean 
   return first === 'apis' && registry.all().some(({ group }) => group === second);
 }
 
-function fixedDocument({ registry }: api.Cluster, path: string[]): unknown {
+function fixedDocument({ registry }: Cluster, path: string[]): unknown {
   const [first, second, third, fourth, fifth] = path;
   const key = path.join('/');
   if (key === 'version') return discovery.versionInfo;
@@ -136,7 +137,7 @@ function fixedDocument({ registry }: api.Cluster, path: string[]): unknown {
 }
 
 /** Finds what a path names: `/api/v1/…`, `/apis/<group>/<version>/…`, with or without `namespaces/<namespace>/`. */
-function resolve({ registry }: api.Cluster, path: string[]): Route {
+function resolve({ registry }: Cluster, path: string[]): Route {
   const core = path[0] === 'api';
   if (!core && path[0] !== 'apis') throw noSuchPath();
   const group = core ? '' : (path[1] ?? '');

@@ -4,11 +4,12 @@ import * as api from './api.ts';
 import { nodeName } from './controllers/pods.ts';
 import { versionInfo } from './discovery.ts';
 import type { Schema } from './schema.ts';
+import type { Cluster } from './store.ts';
 
 const options: api.WriteOptions = { manager: 'sandbox' };
 
 /** Creates what is missing, so that a cluster whose first start was cut short is completed by the next. */
-export function seedCluster(cluster: api.Cluster): void {
+export function seedCluster(cluster: Cluster): void {
   for (const name of ['kube-system', 'kube-public', 'default', workload.namespace]) {
     ensure(cluster, 'namespaces', '', { metadata: { name } });
   }
@@ -26,7 +27,7 @@ export function seedCluster(cluster: api.Cluster): void {
 }
 
 function ensure(
-  cluster: api.Cluster,
+  cluster: Cluster,
   id: string,
   namespace: string,
   body: { metadata: { name: string; labels?: Record<string, string> }; [field: string]: unknown },

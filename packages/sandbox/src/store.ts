@@ -1,5 +1,6 @@
 import type { KubeObject } from './objects.ts';
 import { type ChangeLog, loadCluster, openChangeLog } from './persistence.ts';
+import type { Registry } from './resources.ts';
 
 /** One stored object with its JSON, made once and shared by the log, every GET and every watch. */
 export type Entry = { id: string; object: KubeObject; json: string; version: number };
@@ -31,6 +32,8 @@ export type Store = {
 
 const keptChanges = 5_000;
 const compactAtBytes = 64 * 1024 * 1024;
+/** The objects of a cluster and the kinds that it serves. */
+export type Cluster = { store: Store; registry: Registry };
 
 /** Opens the cluster kept in a directory, or an empty one. */
 export function openStore(dataDir: string): Store {

@@ -6,7 +6,7 @@ import { drop, type Request, type Response, readBody, sendText } from './http.ts
 import { isFields } from './objects.ts';
 import { type Format, formatFor, isTrue, matcherFor } from './reads.ts';
 import type { Route, Router } from './router.ts';
-import type { Entry } from './store.ts';
+import type { Cluster, Entry } from './store.ts';
 
 /** A request that changes something, as an interceptor sees it. */
 export type InterceptedRequest = {
@@ -32,7 +32,7 @@ const patchTypes: Record<string, api.PatchType> = {
 };
 
 type Write = {
-  cluster: api.Cluster;
+  cluster: Cluster;
   route: Route;
   verb: InterceptedRequest['verb'];
   query: URLSearchParams;

@@ -1,7 +1,7 @@
 import { isRecord } from '../is-record.ts';
 import type { ManifestObject } from './manifests.ts';
 import type { TargetObjects } from './target-objects.ts';
-import { smiNames, type TrafficEntry } from './traffic.ts';
+import { smiNames, type TrafficEntry } from './traffic-entries.ts';
 import { at, type View } from './view.ts';
 import type { Report } from './violations.ts';
 import { shorten } from './words.ts';

@@ -1,6 +1,6 @@
 import { groupOf } from './kubernetes-names.ts';
 import type { TargetObjects } from './target-objects.ts';
-import { smiNames, type TrafficEntry } from './traffic.ts';
+import { smiNames, type TrafficEntry } from './traffic-entries.ts';
 import { at, items, text, type View } from './view.ts';
 import { shorten, toWords } from './words.ts';
 

@@ -5,7 +5,7 @@ import type { Path } from './source.ts';
 import { constraintStepLists, stepsOf, strategyStepLists } from './step-lists.ts';
 import type { TargetObjects } from './target-objects.ts';
 import { templateTexts, usesSecret } from './templates.ts';
-import { strategyKind, trafficOf } from './traffic.ts';
+import { strategyKind, trafficOf } from './traffic-entries.ts';
 import { at, entries, exists, items, text, type View } from './view.ts';
 import type { Report } from './violations.ts';
 

@@ -1,6 +1,5 @@
-import type { Cluster } from '../api.ts';
 import type { Faults } from '../faults.ts';
-import type { Change } from '../store.ts';
+import type { Change, Cluster } from '../store.ts';
 
 export type ControllerContext = { cluster: Cluster; faults: Faults; log: (line: string) => void };
 
