@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { openDatabase, roleUrl, scoped, withSetting } from '@cdaas/control-plane/database/db.ts';
+import { type Database, openDatabase, roleUrl, scoped, withSetting } from '@cdaas/control-plane/database/db.ts';
 import { isDatabaseUnavailable, isUniqueViolation } from '@cdaas/control-plane/database/errors-db.ts';
 import { ensureClient } from '@cdaas/control-plane/database/generate.ts';
 import { listenForEvents } from '@cdaas/control-plane/database/listen.ts';
 import { openTestDatabase, withOrganisation } from '../support/database.ts';
 import { startTestPipeline } from '../support/pipelines.ts';
 import { databaseUrl, withAdmin } from '../support/postgres.ts';
+import { until } from '../support/until.ts';
 
 let open: Awaited<ReturnType<typeof openTestDatabase<'cdaas_api'>>>;
 
@@ -33,6 +36,8 @@ async function prismaScript(url: string, ...args: string[]): Promise<{ code: num
     }),
   );
 }
+
+const failed = (db: Database, text: string): Promise<unknown> => db.sql('', text, []).catch((error: unknown) => error);
 
 async function withEmptyDatabase(work: (url: string) => Promise<void>): Promise<void> {
   const name = `cdaas_test_empty_${process.pid}`;
@@ -154,8 +159,45 @@ describe('a connection', () => {
       const raise = `do $$ begin raise exception 'no room' using errcode = '${state}'; end $$`;
       const exhausted = await db.prisma.$executeRawUnsafe(raise).catch((error: unknown) => error);
       assert.ok(isDatabaseUnavailable(exhausted), state);
+      assert.ok(isDatabaseUnavailable(await failed(db, raise)), state);
     }
     await db.close();
+  });
+
+  it('that is gone is told from a wrong request past Prisma as well, and one statement is prepared once', async () => {
+    const db = await openDatabase({ url: open.url, role: 'cdaas_api', poolSize: 1, applicationName: 'cdaas cut too' });
+    const names = 'select name from pg_prepared_statements order by name';
+    await db.sql('one', 'select 1 as it', []);
+    await db.sql('one', 'select 1 as it', []);
+    assert.deepEqual(await db.sql('names', names, []), [{ name: 'names' }, { name: 'one' }]);
+    assert.deepEqual(await db.sql('role', 'select current_user::text as role', []), [{ role: 'cdaas_api' }]);
+    assert.ok(!isDatabaseUnavailable(await failed(db, 'select nothing_of_that_name')));
+
+    const kill = `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cdaas cut too'`;
+    const cut = failed(db, 'select pg_sleep(30)');
+    await withAdmin(open.url, async (admin) => {
+      while ((await admin.query(`${kill} and state = 'active'`)).rowCount === 0);
+    });
+    assert.ok(isDatabaseUnavailable(await cut));
+    // The next connection is made anew, and one that is cut while idle harms nobody.
+    assert.deepEqual(await db.sql('one', 'select 1 as it', []), [{ it: 1 }]);
+    await withAdmin(open.url, (admin) => admin.query(kill));
+    const isBack = () =>
+      db.sql('one', 'select 1 as it', []).then(
+        () => true,
+        () => false,
+      );
+    await until(isBack, 'a connection in place of the one that was cut');
+    await db.close();
+
+    const taken = createServer((socket) => socket.once('data', () => socket.destroy())).listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as AddressInfo;
+    const silent = await openDatabase({ url: `postgresql://127.0.0.1:${port}/x`, role: 'cdaas_api' }).catch(
+      (error: unknown) => error,
+    );
+    taken.close();
+    assert.ok(isDatabaseUnavailable(silent), String(silent));
   });
 
   it('tells a duplicate and a missing row by name', async () => {

@@ -32,7 +32,7 @@ export type NewsResult =
  * @returns one result for each, in the order given
  */
 export async function appendNews(
-  db: Pick<Database, 'prisma'>,
+  db: Pick<Database, 'sql'>,
   scope: Scope | null,
   news: readonly News[],
 ): Promise<NewsResult[]> {
@@ -45,9 +45,11 @@ export async function appendNews(
     status: string | null;
   };
   const batch = storableJson(news.map(newsRow));
-  const rows = await db.prisma.$queryRaw<Row[]>`
-    select * from append_news(${scope?.organisationId ?? null}::uuid, ${scope?.tenantId ?? null}::uuid, ${batch}::jsonb)
-    order by ord`;
+  const rows = await db.sql<Row>(
+    'append_news',
+    'select * from append_news($1::uuid, $2::uuid, $3::jsonb) order by ord',
+    [scope?.organisationId ?? null, scope?.tenantId ?? null, batch],
+  );
   return rows.map(({ pipeline_id, number, owner, refused, status }) =>
     refused === null
       ? { appended: true, pipelineId: pipeline_id, number, owner }

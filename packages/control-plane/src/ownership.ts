@@ -38,8 +38,8 @@ export async function holdWorkerLock(
 }
 
 /** The workers that hold their lock. */
-export async function liveWorkers(db: Pick<Database, 'prisma'>): Promise<ReadonlySet<number>> {
-  const [row] = await db.prisma.$queryRaw<{ ids: number[] }[]>`select live_workers() as ids`;
+export async function liveWorkers(db: Pick<Database, 'sql'>): Promise<ReadonlySet<number>> {
+  const [row] = await db.sql<{ ids: number[] }>('live_workers', 'select live_workers() as ids', []);
   return new Set(row?.ids);
 }
 
@@ -74,12 +74,15 @@ export type DrivenPipeline = {
  * @returns those taken, and beside them those that this worker drives already and that have news
  */
 export async function claimDue(
-  db: Pick<Database, 'prisma'>,
+  db: Pick<Database, 'sql'>,
   workerId: number,
   limit: number,
 ): Promise<{ taken: DrivenDeployment[]; news: { id: string; version: number }[] }> {
-  const rows = await db.prisma.$queryRaw<({ taken: boolean } & DeploymentRow)[]>`
-    select * from claim_due(${workerId}::int, ${limit}::int)`;
+  const rows = await db.sql<{ taken: boolean } & DeploymentRow>(
+    'claim_due',
+    'select * from claim_due($1::int, $2::int)',
+    [workerId, limit],
+  );
   return {
     taken: rows.filter(({ taken }) => taken).map(deploymentOf),
     news: rows.filter(({ taken }) => !taken).map(({ id, version }) => ({ id, version })),
@@ -88,46 +91,56 @@ export async function claimDue(
 
 /** Reads deployments again that the worker owns: after news, or after a commit that lost. One it lost to another is missing. */
 export async function loadOwned(
-  db: Pick<Database, 'prisma'>,
+  db: Pick<Database, 'sql'>,
   workerId: number,
   ids: readonly string[],
 ): Promise<DrivenDeployment[]> {
-  const rows = await db.prisma.$queryRaw<DeploymentRow[]>`
-    select id, version, plan, deployment from driven_deployment
-    where id = any (${[...ids]}::uuid[]) and owner = ${workerId}::int`;
+  const rows = await db.sql<DeploymentRow>(
+    'load_owned',
+    'select id, version, plan, deployment from driven_deployment where id = any ($1::uuid[]) and owner = $2::int',
+    [ids, workerId],
+  );
   return rows.map(deploymentOf);
 }
 
 /** Takes pipelines that somebody must look at, by the same rules. Deciding ends with advancePipeline, which lets go. */
 export async function claimDuePipelines(
-  db: Pick<Database, 'prisma'>,
+  db: Pick<Database, 'sql'>,
   workerId: number,
   limit: number,
 ): Promise<DrivenPipeline[]> {
-  const rows = await db.prisma.$queryRaw<PipelineRow[]>`
-    select * from claim_due_pipelines(${workerId}::int, ${limit}::int)`;
+  const rows = await db.sql<PipelineRow>('claim_due_pipelines', 'select * from claim_due_pipelines($1::int, $2::int)', [
+    workerId,
+    limit,
+  ]);
   return rows.map(pipelineOf);
 }
 
 /** Reads a pipeline that the worker owns again, after a decision that lost; null where it is no longer the owner. */
 export async function loadPipeline(
-  db: Pick<Database, 'prisma'>,
+  db: Pick<Database, 'sql'>,
   workerId: number,
   id: string,
 ): Promise<DrivenPipeline | null> {
-  const [row] = await db.prisma.$queryRaw<PipelineRow[]>`
-    select id, version, pipeline from driven_pipeline where id = ${id}::uuid and owner = ${workerId}::int`;
+  const [row] = await db.sql<PipelineRow>(
+    'load_pipeline',
+    'select id, version, pipeline from driven_pipeline where id = $1::uuid and owner = $2::int',
+    [id, workerId],
+  );
   return row ? pipelineOf(row) : null;
 }
 
 /** Makes the worker the owner of a cluster's watches if nobody alive is. A take-over bumps the epoch. */
 export async function takeWatchLease(
-  db: Pick<Database, 'prisma'>,
+  db: Pick<Database, 'sql'>,
   workerId: number,
   clusterId: string,
 ): Promise<{ owner: number; epoch: number }> {
-  const [lease] = await db.prisma.$queryRaw<{ owner: number; epoch: number }[]>`
-    select * from take_watch_lease(${workerId}::int, ${clusterId}::uuid)`;
+  const [lease] = await db.sql<{ owner: number; epoch: number }>(
+    'take_watch_lease',
+    'select * from take_watch_lease($1::int, $2::uuid)',
+    [workerId, clusterId],
+  );
   if (lease === undefined) throw new Error(`no watch lease for cluster ${clusterId}`);
   return lease;
 }

@@ -69,7 +69,7 @@ export type Committer = {
 
 const groupSize = 128;
 
-export function createCommitter(db: Pick<Database, 'prisma'>): Committer {
+export function createCommitter(db: Pick<Database, 'sql'>): Committer {
   type Waiting = { transition: Transition; resolve: (outcome: Outcome) => void; reject: (error: unknown) => void };
   let waiting: Waiting[] = [];
   let flushing: Promise<void> | undefined;
@@ -123,12 +123,12 @@ export function createCommitter(db: Pick<Database, 'prisma'>): Committer {
 
 /** Commits transitions in one round trip; an id that is missing in the answer was moved by somebody else. */
 export async function advanceMany(
-  db: Pick<Database, 'prisma'>,
+  db: Pick<Database, 'sql'>,
   transitions: readonly Transition[],
 ): Promise<Map<string, Outcome>> {
   type Row = { id: string; version: number; number: number; refused_claim: RefusedClaim | null };
   const batch = storableJson(transitions.map(transitionRow));
-  const rows = await db.prisma.$queryRaw<Row[]>`select * from advance_many(${batch}::jsonb)`;
+  const rows = await db.sql<Row>('advance_many', 'select * from advance_many($1::jsonb)', [batch]);
   return new Map(
     rows.map(({ id, version, number, refused_claim }): [string, Outcome] => [
       id,
@@ -179,13 +179,11 @@ export type PipelineOutcome =
   | { won: false };
 
 /** Commits a decision about a pipeline and lets the row go. Lost: it was moved since it was read, or is final. */
-export async function advancePipeline(
-  db: Pick<Database, 'prisma'>,
-  decision: PipelineDecision,
-): Promise<PipelineOutcome> {
+export async function advancePipeline(db: Pick<Database, 'sql'>, decision: PipelineDecision): Promise<PipelineOutcome> {
   type Row = { version: number; number: number; woken: { id: string; owner: number | null }[] };
   const { wakeAt, startedAt, completedAt, deployments = [], ...same } = decision;
   const row = { ...same, deployments, wake_at: wakeAt, started_at: startedAt, completed_at: completedAt };
-  const [won] = await db.prisma.$queryRaw<Row[]>`select * from advance_pipeline(${storableJson(row)}::jsonb)`;
+  const values = [storableJson(row)];
+  const [won] = await db.sql<Row>('advance_pipeline', 'select * from advance_pipeline($1::jsonb)', values);
   return won ? { won: true, ...won } : { won: false };
 }

@@ -18,6 +18,8 @@ const unavailableKinds = new Set([
 /** And in Postgres' own: shutting down, crashed, starting up; no connection; disk, memory or connections exhausted (Appendix A). */
 const unavailableStates = /^(57P0[1-3]|08\w{3}|53[1-3]00)$/;
 const unavailableErrno = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN']);
+/** What pg says without a code, of connections that ended or were never made (pg's client.js, pg-pool's index.js). */
+const unavailableWords = /^Connection terminated|^timeout exceeded when trying to connect$|is not queryable$/;
 
 /** Whether the database is what failed, not the request: the answer is 503 and trying again may help. */
 export function isDatabaseUnavailable(error: unknown): boolean {
@@ -28,7 +30,9 @@ export function isDatabaseUnavailable(error: unknown): boolean {
     return driver instanceof Error && isDriverUnavailable(driver.cause);
   }
   if (!(error instanceof Error)) return false;
-  if ('code' in error && unavailableErrno.has(String(error.code))) return true;
+  const code = 'code' in error ? String(error.code) : '';
+  if (unavailableErrno.has(code) || unavailableStates.test(code)) return true;
+  if (code === '' && unavailableWords.test(error.message)) return true;
   return isDriverUnavailable(error.cause) || isDatabaseUnavailable(error.cause);
 }
 
