@@ -3,7 +3,7 @@ import type { KubernetesObject, ObjectRef } from './kubernetes.ts';
 import { fieldManager } from './marks.ts';
 import { isMending } from './mend.ts';
 import { currentInstruction } from './moves.ts';
-import { heldBy, narrate, waitingFor } from './narrate.ts';
+import { heldBy, narrate, newWarnings, waitingFor } from './narrate.ts';
 import { objectWords, refOf } from './render.ts';
 
 /**
@@ -17,12 +17,16 @@ export function clusterEventsOf(before: DeploymentState, after: DeploymentState)
   const words = narrate(before, { type: 'due', at: '' }, after) ?? '';
   if (after.completedAt !== null) return before.completedAt === null ? [endOf(after, words)] : [];
   if (after.rollBack !== null && before.rollBack === null) {
-    return [{ type: 'Warning', reason: 'RollingBack', message: words }];
+    return [{ type: 'Warning', reason: 'RollingBack', message: withoutVerb(words) }];
   }
   const events: ClusterEvent[] = [];
+  const warned = before.effect?.kind === 'survey' ? newWarnings(before, after) : [];
+  if (warned.length > 0) events.push({ type: 'Warning', reason: 'Preflight', message: warned.join('; ') });
   const held = heldBy(after);
-  if (held !== null && heldBy(before) === null) events.push({ type: 'Warning', reason: 'Held', message: held });
-  if (held === null && heldBy(before) !== null) events.push({ type: 'Normal', reason: 'Resumed', message: 'Goes on' });
+  const wasHeld = heldBy(before);
+  if (held !== null && wasHeld === null) events.push({ type: 'Warning', reason: 'Held', message: held });
+  if (held === null && wasHeld !== null)
+    events.push({ type: 'Normal', reason: 'Resumed', message: `Goes on; this is over: ${wasHeld}` });
   if (
     isMending(before.effect) &&
     before.effect?.kind === 'write' &&
@@ -37,7 +41,10 @@ export function clusterEventsOf(before: DeploymentState, after: DeploymentState)
     });
   }
   const reason = before.at === after.at || words === '' ? null : reasonOfDone(before);
-  if (reason !== null) events.push({ type: 'Normal', reason, message: words });
+  if (reason === 'CanaryStarted') {
+    const message = `Canary of ${after.outline.application} begins (deployment ${after.id}): ${words}`;
+    events.push({ type: 'Normal', reason, message });
+  } else if (reason !== null) events.push({ type: 'Normal', reason, message: words });
   const pauses = after.status === 'PAUSED' || after.status === 'AWAITING_APPROVAL';
   if (pauses && before.status !== after.status) {
     events.push({ type: 'Normal', reason: 'Paused', message: `Waits for ${waitingFor(after)}` });
@@ -47,7 +54,12 @@ export function clusterEventsOf(before: DeploymentState, after: DeploymentState)
 
 function endOf({ status }: DeploymentState, message: string): ClusterEvent {
   if (status === 'SUCCEEDED') return { type: 'Normal', reason: 'Succeeded', message };
-  return { type: 'Warning', reason: status === 'FAILED' ? 'Failed' : 'Cancelled', message };
+  return { type: 'Warning', reason: status === 'FAILED' ? 'Failed' : 'Cancelled', message: withoutVerb(message) };
+}
+
+/** The reason says it already, in the column before. */
+function withoutVerb(words: string): string {
+  return words.replace(/^(Rolling back|Failed|Cancelled): /, '');
 }
 
 /** Of the instructions only those that a user of the Service feels. */

@@ -147,6 +147,15 @@ describe('the endpoints of a Service are exactly the pods of a version', () => {
     );
   });
 
+  test('a pod that runs, and whose probe says no, is told apart from one that is not there', () => {
+    const running = { phase: 'Running', conditions: [] };
+    const pods = [pod('n1', newHash), pod('n2', newHash, { ready: false, status: running })];
+    assert.equal(
+      detail(condition, { ...pinned, pods, slices: { web: [[{ pod: 'n1' }]] } }),
+      '1 of 2 pods ready behind Service web (1 running, not ready)',
+    );
+  });
+
   test('a container that crashes again and again says how it ended', () => {
     const crashed = {
       conditions: [],

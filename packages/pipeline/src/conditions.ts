@@ -246,7 +246,7 @@ function withTrouble(words: string, view: ClusterView, namespace: string, hash: 
     if (reason !== undefined) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   }
   if (reasons.size === 0) return words;
-  return `${words} (${[...reasons].map(([reason, count]) => `${count} in ${reason}`).join(', ')})`;
+  return `${words} (${[...reasons].map(([reason, count]) => `${count} ${reason}`).join(', ')})`;
 }
 
 function waitingReason(pod: KubernetesObject): string | undefined {
@@ -254,16 +254,22 @@ function waitingReason(pod: KubernetesObject): string | undefined {
     state?: { waiting?: { reason?: string } };
     lastState?: { terminated?: { exitCode?: number } };
   };
+  type Condition = { type: string; status: string; reason?: string };
   const status = pod.status as
-    | { containerStatuses?: ContainerStatus[]; conditions?: { type: string; status: string; reason?: string }[] }
+    | { phase?: string; containerStatuses?: ContainerStatus[]; conditions?: Condition[] }
     | undefined;
   const waiting = status?.containerStatuses?.find(({ state }) => state?.waiting?.reason);
   const reason = waiting?.state?.waiting?.reason;
   // The back-off is Kubernetes' doing; how the container ended says more of why.
   const exitCode = waiting?.lastState?.terminated?.exitCode;
-  if (reason === 'CrashLoopBackOff' && exitCode !== undefined) return `${reason} exit code ${exitCode}`;
-  if (reason !== undefined) return reason;
-  return status?.conditions?.find(({ type, status: value }) => type === 'PodScheduled' && value === 'False')?.reason;
+  if (reason === 'CrashLoopBackOff' && exitCode !== undefined) return `in ${reason} exit code ${exitCode}`;
+  if (reason !== undefined) return `in ${reason}`;
+  const unscheduled = status?.conditions?.find(
+    ({ type, status: value }) => type === 'PodScheduled' && value === 'False',
+  );
+  if (unscheduled?.reason !== undefined) return `in ${unscheduled.reason}`;
+  // Its probe says no, or has not been asked yet.
+  return status?.phase === 'Running' ? 'running, not ready' : undefined;
 }
 
 function overridesOf(view: ClusterView, { namespace, root }: { namespace: string; root: string }): unknown[] {

@@ -6,7 +6,12 @@ import { fieldManager } from './marks.ts';
 export type FieldWriter = { manager: string; operation: string; at: string };
 
 /** Of each kind that a run holds the field that it holds it by. */
-const heldFields: Record<string, string> = { Service: 'selector', TrafficSplit: 'backends', ReplicaSet: 'replicas' };
+const heldFields: Record<string, string> = {
+  Service: 'selector',
+  TrafficSplit: 'backends',
+  ReplicaSet: 'replicas',
+  Deployment: 'replicas',
+};
 
 /**
  * Who beside this control plane wrote the field that a run holds last; null where nobody is named. A manager that took a
@@ -14,20 +19,29 @@ const heldFields: Record<string, string> = { Service: 'selector', TrafficSplit: 
  * where nobody owns the field.
  */
 export function writerOfHeld(object: KubernetesObject): FieldWriter | null {
+  const writers = writersOf(object).filter(({ manager }) => manager !== fieldManager);
+  const owners = writers.filter(({ owns }) => owns);
+  const [last] = (owners.length > 0 ? owners : writers).sort((a, b) => (a.at < b.at ? 1 : -1));
+  return last ? { manager: last.manager, operation: last.operation, at: last.at } : null;
+}
+
+/** Whether this control plane wrote the field that a run holds last. */
+export function isHeldOurs(object: KubernetesObject): boolean {
+  return writersOf(object).some(({ manager, owns }) => manager === fieldManager && owns);
+}
+
+/** `owns`: the field that a run holds. */
+function writersOf(object: KubernetesObject): (FieldWriter & { owns: boolean })[] {
   const field = heldFields[object.kind] ?? '';
   const entries = Array.isArray(object.metadata.managedFields) ? object.metadata.managedFields : [];
-  const writers = entries.flatMap((entry: unknown) => {
-    if (!isRecord(entry) || typeof entry.manager !== 'string' || entry.manager === fieldManager) return [];
-    if (entry.subresource === 'status') return [];
+  return entries.flatMap((entry: unknown) => {
+    if (!isRecord(entry) || typeof entry.manager !== 'string' || entry.subresource === 'status') return [];
     const { manager, operation, time, fieldsV1 } = entry;
     const spec = isRecord(fieldsV1) ? fieldsV1['f:spec'] : undefined;
     const owns = isRecord(spec) && `f:${field}` in spec;
     const at = typeof time === 'string' ? time : '';
     return [{ manager: manager.slice(0, 100), operation: String(operation ?? '').slice(0, 20), at, owns }];
   });
-  const owners = writers.filter(({ owns }) => owns);
-  const [last] = (owners.length > 0 ? owners : writers).sort((a, b) => (a.at < b.at ? 1 : -1));
-  return last ? { manager: last.manager, operation: last.operation, at: last.at } : null;
 }
 
 export function writerWords(writer: FieldWriter | null | undefined): string {

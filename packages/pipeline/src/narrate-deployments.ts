@@ -60,12 +60,3 @@ export function deploymentWaitWords(condition: Condition): string | undefined {
       return undefined;
   }
 }
-
-/** What a preflight found, where a Deployment is taken over. */
-export function takenOverWords(after: DeploymentState): string | null {
-  const names = (after.survey?.workloads ?? []).flatMap(({ mode }, index) =>
-    mode === 'adopt' ? [after.outline.workloads[index]?.name] : [],
-  );
-  if (names.length === 0) return null;
-  return `Preflight passed: Deployment ${names.join(', ')} runs in the cluster and is taken over, without the steps of the strategy`;
-}

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { clusterEventsOf } from './cluster-events.ts';
 import { isFinal } from './deployment-state.ts';
 import { errorOf, narrate, narrateObservation, waitingFor } from './narrate.ts';
 import type { StrategyStep } from './plan.ts';
@@ -186,6 +187,53 @@ describe('the story of a run', () => {
   });
 });
 
+test('what a preflight warns of is told with it, once, before anything is changed', () => {
+  const setup = createSetup({ steps: [weight(20)], pairs: [{ root: 'web', deployment: 'web', object: 'plain' }] });
+  const asked = driveUntil(setup, createWorld(setup), ({ state }) => state.effect?.kind === 'survey');
+  const done = act(setup, asked, { do: 'perform', how: 'ok' });
+  const [event] = done?.happened.events ?? [];
+  if (!done || !event) throw new Error('the preflight cannot be performed');
+  assert.match(
+    narrate(asked.state, event, done.world.state) ?? '',
+    /^Preflight passed; attention: Deployment shop-qa\/web is taken over: .*steps of the strategy are skipped$/,
+  );
+  const [told] = clusterEventsOf(asked.state, done.world.state);
+  assert.deepEqual([told?.type, told?.reason], ['Warning', 'Preflight']);
+  assert.match(told?.message ?? '', /^Deployment shop-qa\/web is taken over/);
+  assert.deepEqual(clusterEventsOf(done.world.state, done.world.state), []);
+});
+
+test('Kubernetes Events name the deployment once, and say what was in the way when it is over', () => {
+  const setup = createSetup({ steps: [weight(20), approval()], mesh: 'stored' });
+  const events: ReturnType<typeof clusterEventsOf> = [];
+  let before = createWorld(setup).state;
+  const world = driveUntil(setup, createWorld(setup), ({ state }) => {
+    events.push(...clusterEventsOf(before, state));
+    before = state;
+    return state.at === 'step.2';
+  });
+  const [started] = events.filter(({ reason }) => reason === 'CanaryStarted');
+  assert.equal(
+    started?.message,
+    `Canary of shop begins (deployment ${world.state.id}): Service web now selects only the previous version`,
+  );
+  const held = {
+    ...world.state,
+    heldSince: '2026-01-01T00:00:00.000Z',
+    retry: { count: 1, until: '2026-01-01T00:00:01.000Z', message: 'quota exceeded' },
+  };
+  assert.deepEqual(clusterEventsOf(world.state, held), [
+    { type: 'Warning', reason: 'Held', message: 'quota exceeded' },
+  ]);
+  assert.deepEqual(clusterEventsOf(held, world.state), [
+    { type: 'Normal', reason: 'Resumed', message: 'Goes on; this is over: quota exceeded' },
+  ]);
+  const back = must(setup, world, { do: 'rollBack' });
+  assert.deepEqual(clusterEventsOf(world.state, back.state), [
+    { type: 'Warning', reason: 'RollingBack', message: 'rolled back by someone' },
+  ]);
+});
+
 test('why a run turns back is told from the moment it begins to', () => {
   const { setup, world } = at({ steps: [weight(20), approval()], mesh: 'stored' }, 'step.2');
   assert.equal(errorOf(world.state), null);
@@ -205,7 +253,7 @@ describe('what a run waits for', () => {
     ],
     ['step.1', { steps: [approval()] }, 'approval of canary-step-1'],
     ['step.1', { steps: [approval(60)] }, 'approval of canary-step-1 until 2026-01-01T00:01:00.000Z'],
-    ['S5.wait.0', {}, 'pods behind Service web-canary to become ready; rolls back at 2026-01-01T00:30:00.000Z'],
+    ['S5.wait.0', {}, '2 pods behind Service web-canary to become ready; rolls back at 2026-01-01T00:30:00.000Z'],
     [
       'S6.mesh.0',
       {},

@@ -1,11 +1,17 @@
 import { guardConditions, isGuard, unseenGuard } from './conditions.ts';
 import { strangersSeen } from './deployment-object.ts';
-import { type Condition, type DeploymentEvent, type DeploymentState, partOf } from './deployment-state.ts';
+import {
+  type Condition,
+  type DeploymentEvent,
+  type DeploymentState,
+  type Observation,
+  partOf,
+} from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { Wait } from './instructions.ts';
 import { isMending } from './mend.ts';
 import { addSeconds, currentInstruction } from './moves.ts';
-import { deploymentWaitWords, deploymentWords, takenOverWords } from './narrate-deployments.ts';
+import { deploymentWaitWords, deploymentWords } from './narrate-deployments.ts';
 import { secondsPerUnit } from './plan.ts';
 import { objectWords } from './render.ts';
 
@@ -23,10 +29,7 @@ export function narrate(before: DeploymentState, event: DeploymentEvent, after: 
       return `Deployment of ${after.outline.workloads.map(({ name }) => name).join(', ')} to ${after.outline.account}/${after.outline.namespace} started`;
     case 'surveyed':
       if (before.at === 'F6.survey') return after.retry === null ? null : `Attention: ${after.retry.message}`;
-      if (takenOverWords(after) !== null) return takenOverWords(after);
-      return after.survey?.workloads.every(({ mode }) => mode === 'first')
-        ? 'Preflight passed: no earlier version runs, so the new one goes straight to 100 %'
-        : 'Preflight passed';
+      return preflightWords(before, after);
     case 'observed':
       return null;
     case 'approved':
@@ -52,6 +55,18 @@ export function narrate(before: DeploymentState, event: DeploymentEvent, after: 
     default:
       return null;
   }
+}
+
+/** What a preflight found. Of what it warns people hear here first, before anything is changed. */
+function preflightWords(before: DeploymentState, after: DeploymentState): string {
+  const isFirst = after.survey?.workloads.every(({ mode }) => mode === 'first');
+  const passed = `Preflight passed${isFirst ? ': no earlier version runs, so the new one goes straight to 100 %' : ''}`;
+  return [passed, ...newWarnings(before, after)].join('; attention: ');
+}
+
+/** What people are warned of between two states. */
+export function newWarnings(before: DeploymentState, after: DeploymentState): string[] {
+  return after.warnings.slice(before.warnings.length);
 }
 
 /** What was put back. */
@@ -269,9 +284,9 @@ function eventWords(state: DeploymentState, instruction: Wait): string {
   const { condition } = instruction;
   switch (condition.kind) {
     case 'endpoints':
-      return `pods behind Service ${condition.service} to become ready${detail}`;
+      return `${countOf(seen, condition.ready)}pods behind Service ${condition.service} to become ready${detail}`;
     case 'podsReady':
-      return `pods to become ready${detail}`;
+      return `${countOf(seen, condition.ready)}pods to become ready${detail}`;
     case 'enough':
       return `the previous version behind Service ${condition.service} to have enough ready pods to take traffic back${detail}`;
     case 'gone':
@@ -283,4 +298,9 @@ function eventWords(state: DeploymentState, instruction: Wait): string {
     default:
       return `${deploymentWaitWords(condition) ?? condition.kind}${detail}`;
   }
+}
+
+/** How many pods are waited for, where what was seen of them does not say. */
+function countOf(seen: Observation | undefined, ready: number | null): string {
+  return seen || ready === null ? '' : `${ready} `;
 }

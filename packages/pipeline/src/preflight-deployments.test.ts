@@ -47,6 +47,17 @@ describe('a Deployment object of a workload’s name', () => {
     );
   });
 
+  test('that somebody scaled, kept or not, has its number of pods named', () => {
+    const scaled = (objects: KubernetesObject[]) =>
+      objects.map((object) =>
+        object.kind === 'Deployment' ? { ...object, spec: { ...(object.spec as object), replicas: 4 } } : object,
+      );
+    for (const objects of [plain, kept]) {
+      const { warnings } = look(samplePlan(), undefined, scaled(objects));
+      assert.match(warnings.join(), /web runs 4 pods \(Deployment shop-qa\/web.*the file asks for 2/);
+    }
+  });
+
   test('that was kept and then restarted by kubectl is a canary as well: its ReplicaSet is another, of our hash', () => {
     const restarted = (objects: KubernetesObject[]) =>
       objects.map((object) => {

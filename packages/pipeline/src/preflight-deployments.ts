@@ -6,7 +6,7 @@ import type { KubernetesObject } from './kubernetes.ts';
 import { type LabelSelector, matchesSelector } from './label-selector.ts';
 import { annotationKeys, deploymentKey, hashKey } from './marks.ts';
 import { keptLabelsOf, type Workload } from './plan.ts';
-import { checkAutoscalers, type Look, type Versions } from './preflight-look.ts';
+import { checkAutoscalers, type Look, type Versions, warnOfScale } from './preflight-look.ts';
 
 /** The rows of a preflight about Deployment objects (design.md, "ReplicaSets and adoption"). */
 
@@ -48,6 +48,7 @@ export function versionsWithDeployment(look: Look, { workload, labels, previous,
     const pods = seen.pods.filter((pod) => isLive(pod) && pod.metadata.labels?.[hashKey] === hash);
     if (pods.length > 0 && pods.every((pod) => ownerOf(pod) === old.metadata.uid)) {
       checkAutoscalers(look, workload, old);
+      warnOfScale(look, workload, controlled.includes(old) ? deployment : old);
       const others = controlled.filter((replicaSet) => replicaSet !== old);
       const found = foundForm(deployment, others, controlled.includes(old));
       return { ...common, mode: 'canary', old, oldHash: hash, oldPods: pods, deployment: found };
@@ -57,6 +58,7 @@ export function versionsWithDeployment(look: Look, { workload, labels, previous,
     `${words} is taken over: its pods serve until the new ones are ready, then they and it are removed; the steps of the strategy are skipped`,
   );
   checkAutoscalers(look, workload, own[0]);
+  warnOfScale(look, workload, deployment);
   return {
     ...common,
     mode: 'adopt',

@@ -1,6 +1,7 @@
 import { isLive } from './conditions.ts';
 import { type FoundDeployment, type MeshConfirmation, newReplicaSetName, type Outline } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
+import { isHeldOurs, writerOfHeld, writerWords } from './field-managers.ts';
 import type { KubernetesObject } from './kubernetes.ts';
 import { annotationKeys, deploymentKey, hashKey } from './marks.ts';
 import type { DeploymentPlan, Workload } from './plan.ts';
@@ -78,7 +79,26 @@ export function versionsOf(look: Look, index: number): Versions {
     );
   }
   checkAutoscalers(look, workload, old);
+  warnOfScale(look, workload, old);
   return { workload, labels: podLabels(workload), mode, old, oldHash, oldPods };
+}
+
+/**
+ * The number of pods is the file's. Where somebody else gave what runs another one, the run would undo that without a
+ * word. A file that asks for another number than the last one did is meant so.
+ *
+ * @param scaled what runs now: a ReplicaSet, or the Deployment over it
+ */
+export function warnOfScale({ plan, warn }: Look, workload: Workload, scaled: KubernetesObject | undefined): void {
+  if (!scaled || isHeldOurs(scaled)) return;
+  const { replicas = 1 } = scaled.spec as { replicas?: number };
+  if (replicas === workload.replicas || replicas === 0) return;
+  const { kind, metadata } = scaled;
+  const writer = writerOfHeld(scaled);
+  const who = writer ? `, as ${writerWords(writer)} asked for` : '';
+  warn(
+    `${workload.name} runs ${replicas} ${replicas === 1 ? 'pod' : 'pods'} (${kind} ${plan.namespace}/${metadata.name}${who}), the file asks for ${workload.replicas}: that many the new version gets; for another number change replicas in the file`,
+  );
 }
 
 /** ReplicaSets of this application, target and Deployment that still have pods or want some (behaviour.md §2, ownership). */

@@ -365,4 +365,24 @@ describe('a preflight warns', () => {
     assert.deepEqual(warned({ data: { key: btoa('old') } }), []);
     assert.match(warned({ stringData: { key: 'new' } }).join(), /Secret keys is used by the old pods too/);
   });
+
+  test('of pods that somebody scaled, which the file would undo; a file that asks for another number means it', () => {
+    const warned = (replicas: number, managers: [string, string?][]) => {
+      const old = oldReplicaSet(replicas);
+      old.metadata.managedFields = managers.map(([manager, subresource]) => ({
+        manager,
+        operation: 'Update',
+        time: '2026-01-01T00:00:00Z',
+        ...(subresource ? { subresource } : {}),
+        fieldsV1: { 'f:spec': { 'f:replicas': {} } },
+      }));
+      return look(samplePlan(), undefined, [rootService(), old]).warnings;
+    };
+    assert.deepEqual(warned(5, [['kubectl', 'scale']]), [
+      `web runs 5 pods (ReplicaSet shop-qa/web-${oldHash}, as kubectl (Update at 2026-01-01T00:00:00Z) asked for), the file asks for 2: that many the new version gets; for another number change replicas in the file`,
+    ]);
+    assert.match(warned(1, []).join(), /^web runs 1 pod \(ReplicaSet shop-qa\/web-\w+\), the file asks for 2/);
+    assert.deepEqual(warned(5, [['cdaas'], ['kube-controller-manager', 'status']]), []);
+    assert.deepEqual(warned(2, [['kubectl', 'scale']]), []);
+  });
 });

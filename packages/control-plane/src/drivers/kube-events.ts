@@ -89,7 +89,8 @@ export function createKubeEvents({ clients, instance, log, now = Date.now }: Kub
   const add = (queue: Queue, event: ClusterEvent, subject: Subject): void => {
     const last = queue.pending.findLast(({ subject: { uid } }) => uid === subject.uid);
     if (last?.event.reason === event.reason && last.event.message.length < maxMergedLength) {
-      last.event = { ...event, message: `${last.event.message}; ${event.message}` };
+      // Of two weights the later one counts: neither must read as if both were so.
+      last.event = { ...event, message: `${last.event.message}; then ${event.message}` };
       return;
     }
     if (queue.pending.length >= queueLength) queue.pending.shift();

@@ -128,7 +128,8 @@ function isNews(watched: Watched, { key, kind }: Condition, sight: Sight): boole
   return told.holds !== holds || (trouble !== '' && told.trouble !== trouble && (holds || !guard));
 }
 
-/** The part of a detail that names Kubernetes' reasons, without the counts. */
+/** The part of a detail that names Kubernetes' reasons, without their counts, after how many pods are ready in spite of them. */
 function troubleOf(detail: string): string {
-  return /\(([^)]*)\)/.exec(detail)?.[1]?.replace(/\d+ in /g, '') ?? '';
+  const reasons = /\(([^)]*)\)/.exec(detail)?.[1]?.replace(/\b\d+ (in )?/g, '') ?? '';
+  return reasons === '' ? '' : `${/^\d+/.exec(detail)?.[0] ?? ''} ${reasons}`;
 }
