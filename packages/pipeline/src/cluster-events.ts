@@ -25,8 +25,6 @@ export function clusterEventsOf(before: DeploymentState, after: DeploymentState)
   const held = heldBy(after);
   const wasHeld = heldBy(before);
   if (held !== null && wasHeld === null) events.push({ type: 'Warning', reason: 'Held', message: held });
-  if (held === null && wasHeld !== null)
-    events.push({ type: 'Normal', reason: 'Resumed', message: `Goes on; this is over: ${wasHeld}` });
   if (
     isMending(before.effect) &&
     before.effect?.kind === 'write' &&
@@ -40,6 +38,8 @@ export function clusterEventsOf(before: DeploymentState, after: DeploymentState)
       message: `${objectWords(before, slot)} was changed by others; it is put back`,
     });
   }
+  if (held === null && wasHeld !== null)
+    events.push({ type: 'Normal', reason: 'Resumed', message: `Goes on; this is over: ${wasHeld}` });
   const reason = before.at === after.at || words === '' ? null : reasonOfDone(before);
   if (reason === 'CanaryStarted') {
     const message = `Canary of ${after.outline.application} begins (deployment ${after.id}): ${words}`;
@@ -75,10 +75,12 @@ function reasonOfDone(before: DeploymentState): string | null {
 /** An object that Events are about, as it is known now. */
 export type Subject = { ref: ObjectRef; uid: string };
 
-/** The root Services and TrafficSplits of a run that exist. */
+/** The root Services and TrafficSplits of a run that exist; a root Service that was given back as it was is told to the end. */
 export function subjectsOf(state: DeploymentState): Subject[] {
-  return (Object.keys(state.objects) as Slot[]).flatMap((slot) => {
-    const uid = state.objects[slot]?.uid;
+  const given = (state.survey?.routes ?? []).flatMap(({ root }, index) => (root ? [[`root.${index}`, root]] : []));
+  const known: DeploymentState['objects'] = { ...Object.fromEntries(given), ...state.objects };
+  return (Object.keys(known) as Slot[]).flatMap((slot) => {
+    const uid = known[slot]?.uid;
     return uid !== undefined && /^(root|split)/.test(slot) ? [{ ref: refOf(state, slot), uid }] : [];
   });
 }

@@ -184,7 +184,10 @@ describe('limits', () => {
     for (let checks = 0; state && state.state.rollBack === null && checks < 200; checks += 1) {
       state = act(setup, state, { do: 'due' })?.world ?? act(setup, state, { do: 'perform', how: 'ok' })?.world;
     }
-    assert.equal(state?.state.rollBack?.reason, 'not ready within 1800 s: 0 of 2 pods ready behind Service web-canary (2 running, not ready)');
+    assert.equal(
+      state?.state.rollBack?.reason,
+      'not ready within 1800 s: 0 of 2 pods ready behind Service web-canary (2 running, not ready)',
+    );
     assert.equal(state?.clock, Date.parse('2026-01-01T00:30:00.000Z'));
   });
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { clusterEventsOf } from './cluster-events.ts';
+import { clusterEventsOf, subjectsOf } from './cluster-events.ts';
 import { isFinal } from './deployment-state.ts';
 import { errorOf, narrate, narrateObservation, waitingFor } from './narrate.ts';
 import type { StrategyStep } from './plan.ts';
@@ -232,6 +232,15 @@ test('Kubernetes Events name the deployment once, and say what was in the way wh
   assert.deepEqual(clusterEventsOf(world.state, back.state), [
     { type: 'Warning', reason: 'RollingBack', message: 'rolled back by someone' },
   ]);
+});
+
+test('Kubernetes Events are about the root Service to the end, also once it was given back as it was', () => {
+  const { setup, world } = at({ steps: [weight(20), approval()], mesh: 'stored', objects: true }, 'step.2');
+  const [root] = subjectsOf(world.state).filter(({ ref }) => ref.kind === 'Service');
+  assert.equal(root?.uid, world.state.objects['root.0']?.uid);
+  const { state } = driveUntil(setup, must(setup, world, { do: 'rollBack' }));
+  assert.ok(isFinal(state.status));
+  assert.deepEqual(subjectsOf(state), [root]);
 });
 
 test('why a run turns back is told from the moment it begins to', () => {
