@@ -142,6 +142,30 @@ export function runDeployments(
       });
     });
 
+    describe(title('one after the other'), () => {
+      it(title('what a manifest names no longer is taken away, also from objects that were created'), async () => {
+        const here = await scene();
+        const settings = (data: Record<string, string>, labels: Record<string, string>) => ({
+          apiVersion: 'v1',
+          kind: 'ConfigMap',
+          metadata: { name: 'settings', labels },
+          data,
+        });
+        const now = async () => {
+          const stored = await here.client.get('ConfigMap', here.namespace, 'settings');
+          return { data: stored?.data, labels: stored?.metadata.labels };
+        };
+        const first = { color: 'blue', shape: 'round' };
+        await here.first({ objects: [settings(first, { team: 'shop', stage: 'early' })] });
+        assert.deepEqual(await now(), { data: first, labels: { team: 'shop', stage: 'early' } });
+        await here.client.patch('ConfigMap', here.namespace, 'settings', { data: { size: 'large' } });
+        const next = await here.deploy({ version: '2', objects: [settings({ color: 'red' }, { team: 'shop' })] });
+        const seen = await next.end(60_000);
+        assert.equal(seen.status, 'SUCCEEDED', tell(seen));
+        assert.deepEqual(await now(), { data: { color: 'red', size: 'large' }, labels: { team: 'shop' } });
+      });
+    });
+
     // A worker that is killed drives what else there is, too.
     describe(title('with workers killed'), { concurrency: 2 }, () => {
       const kills = {

@@ -205,7 +205,10 @@ function update(
   const causes = validate(resource, next, current);
   if (causes.length > 0) throw invalid(resource, name, causes);
 
-  const managedFields = managersKnown ? wanted.metadata.managedFields : managersAfterUpdate(current, next, options);
+  // Managers that come along with a change are taken for the ones before it.
+  const { managedFields: given } = wanted.metadata;
+  const ground = given?.length ? { ...current, metadata: { ...current.metadata, managedFields: given } } : current;
+  const managedFields = managersKnown ? given : managersAfterUpdate(ground, next, options);
   if (managedFields) next.metadata = { ...next.metadata, managedFields };
   const changed = !equal(content(current), content(next));
   if (resource.generation && changed && options.subresource !== 'status') {

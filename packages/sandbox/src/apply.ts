@@ -4,7 +4,17 @@
  * it named before, names no longer and nobody else owns is removed.
  */
 import { ApiError } from './errors.ts';
-import { difference, fieldsOf, isEmpty, overlap, ownable, removeFields, subtract, union } from './fields.ts';
+import {
+  difference,
+  fieldsOf,
+  isEmpty,
+  overlap,
+  ownable,
+  removeFields,
+  subtract,
+  union,
+  withHolders,
+} from './fields.ts';
 import {
   equal,
   type FieldSet,
@@ -41,7 +51,8 @@ export function applied(live: KubeObject | undefined, wanted: KubeObject, writer
   const named = fieldsOf(kind, ownable(wanted));
 
   let merged = merge(kind, live ? ownable(live) : {}, ownable(wanted), []) as Fields;
-  const dropped = others.reduce((set, field) => subtract(set, field.fieldsV1), subtract(own?.fieldsV1 ?? {}, named));
+  const kept = [named, ...others.map(({ fieldsV1 }) => fieldsV1)].map(withHolders);
+  const dropped = kept.reduce(subtract, own?.fieldsV1 ?? {});
   if (!isEmpty(dropped)) merged = removeFields(kind, merged, dropped) as Fields;
 
   const { changed } = difference(kind, live ? ownable(live) : {}, merged);

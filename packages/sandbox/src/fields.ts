@@ -106,6 +106,12 @@ export function subtract(a: FieldSet, b: FieldSet): FieldSet {
   return result;
 }
 
+/** The same with every map and list that holds one of the fields: who names a part of it names it. */
+export function withHolders(set: FieldSet): FieldSet {
+  const inner = Object.entries(set).map(([segment, below]) => [segment, withHolders(below)] as const);
+  return inner.length === 0 ? {} : { '.': {}, ...Object.fromEntries(inner) };
+}
+
 /** The paths of the fields in both sets, as conflicts name them: `.spec.selector`. */
 export function overlap(a: FieldSet, b: FieldSet, prefix = ''): string[] {
   const paths: string[] = [];

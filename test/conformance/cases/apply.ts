@@ -94,6 +94,40 @@ export const applyCases: Cases = {
     assert.deepEqual(body.data, { a: '1', b: '2' }, 'what a POST sets is managed apart from what an apply sets');
   },
 
+  'an apply takes such a field away once its entry among the managers was made one of an apply': async (at) => {
+    const path = `${at.core}/configmaps/settings`;
+    const made = await at.done(
+      'POST',
+      `${at.core}/configmaps?fieldManager=cdaas`,
+      settings({ a: '1', b: '2', c: '3' }),
+    );
+    const { uid, resourceVersion, managedFields = [] } = made.metadata;
+    const handed = managedFields.map((entry) => ({ ...entry, operation: 'Apply' }));
+    const { code, body } = await at.mergePatch(path, { metadata: { uid, resourceVersion, managedFields: handed } });
+    assert.equal(code, 200, body.message);
+    assert.notEqual(body.metadata.resourceVersion, resourceVersion);
+    assert.deepEqual(
+      body.metadata.managedFields?.map(({ manager, operation }) => [manager, operation]),
+      [['cdaas', 'Apply']],
+    );
+    const late = await at.mergePatch(path, { metadata: { uid, resourceVersion, managedFields: handed } });
+    assert.equal(late.code, 409);
+    await at.mergePatch(path, { data: { c: '4' } }, 'others');
+    const after = await at.applyAs('cdaas', path, settings({ a: '1' }), true);
+    assert.deepEqual(after.body.data, { a: '1', c: '4' });
+  },
+
+  'an apply of a Service that was created and handed over so is answered as before': async (at) => {
+    const path = `${at.core}/services/web`;
+    const made = await at.done('POST', `${at.core}/services?fieldManager=cdaas`, root({ app: 'web' }));
+    const { uid, resourceVersion, managedFields = [] } = made.metadata;
+    const handed = managedFields.map((entry) => ({ ...entry, operation: 'Apply' }));
+    await at.mergePatch(path, { metadata: { uid, resourceVersion, managedFields: handed } });
+    const { code, body } = await at.applyAs('cdaas', path, root({ app: 'web' }), true);
+    assert.equal(code, 200, body.message);
+    assert.deepEqual(body.spec, made.spec);
+  },
+
   'an apply of a field that the schema does not have is refused with 500': async (at) => {
     const spec = { service: 'web', backends: [], surprise: 1 };
     const split = { apiVersion: 'split.smi-spec.io/v1alpha2', kind: 'TrafficSplit', metadata: { name: 'web' }, spec };

@@ -21,6 +21,7 @@ import type { Surroundings } from '@cdaas/pipeline/preflight-look.ts';
 import { type ClusterWrite, factsOf, fenceVersion, refOf, renderWrite } from '@cdaas/pipeline/render.ts';
 import { slotOfObject } from '@cdaas/pipeline/slot-of-object.ts';
 import { type ClusterLimits, outsideLimits } from '../clusters/limits.ts';
+import { managersAsApplied } from './applied-fields.ts';
 import { type KubeClient, misunderstood, type ResourceRef } from './kube.ts';
 import type { Answered, Outcome, Unreachable } from './kube-exchange.ts';
 import { readableSurvey } from './readable-survey.ts';
@@ -220,7 +221,28 @@ async function performWrite(performance: Performance, effect: WriteEffect): Prom
       misunderstood(`the server answered with another ${write.ref.kind} ${write.ref.name} than was changed`),
     );
   }
-  return written(factsOf(object, plan.routes));
+  const isGiven = part === 'canary' && plan.routes[index]?.canaryServiceGiven === true;
+  const isAppliedNext = write.verb === 'create' && (part === 'object' || part === 'root' || isGiven);
+  const stored = isAppliedNext ? await handOver(client, located, object, outcome.body) : object;
+  return written(factsOf(stored, plan.routes));
+}
+
+/**
+ * Has what a POST set managed as by an apply. It changes nothing but the list of managers, and only while nobody has
+ * touched the object since the POST, so that it does no harm however late it arrives; where it fails, all is as it was.
+ */
+async function handOver(
+  client: KubeClient,
+  located: Located,
+  created: KubernetesObject,
+  body: unknown,
+): Promise<KubernetesObject> {
+  const managedFields = managersAsApplied(body);
+  if (managedFields === undefined) return created;
+  const { uid, resourceVersion } = created.metadata;
+  const outcome = await client.patch(located.ref, { metadata: { managedFields, uid, resourceVersion } });
+  const understood = understand(outcome, located.object);
+  return understood.kind === 'object' && understood.object.metadata.uid === uid ? understood.object : created;
 }
 
 /** The outcome of a write is not known: the cluster is read next. */
