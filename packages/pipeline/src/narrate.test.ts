@@ -57,6 +57,7 @@ describe('the story of a run', () => {
       'Applied ConfigMap settings',
       'Applied ConfigMap extra',
       'Applied Service web',
+      'Preflight passed',
       'Service web now selects only the previous version',
       'Service web-canary leads to the new version',
       'Created ReplicaSet web-newhash001',

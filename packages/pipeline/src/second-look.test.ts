@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import type { DeploymentState } from './deployment-state.ts';
 import type { StrategyStep } from './plan.ts';
 import { driveUntil, must } from './testing/drive.ts';
-import { get, update } from './testing/model-cluster.ts';
+import { get, insert, update } from './testing/model-cluster.ts';
 import { type SampleOptions, samplePairs } from './testing/samples.ts';
 import { act, createSetup, createWorld, type Setup, type World } from './testing/world.ts';
 
@@ -43,26 +43,44 @@ function withRoot(world: World, spec: object): World {
 test('where nothing lies between them, one look is enough', () => {
   const { setup, world } = begun({});
   assert.deepEqual(callsUntilPinned(setup, world), ['P.survey', 'S2.pin.0']);
-  const applied = begun({ objects: true });
-  assert.deepEqual(callsUntilPinned(applied.setup, applied.world), [
-    'P.survey',
-    'P0.object.0',
-    'P0.object.1',
-    'P0.object.2',
-    'S2.pin.0',
-  ]);
+  const applied = begun({ objects: 'roots' });
+  assert.deepEqual(callsUntilPinned(applied.setup, applied.world), ['P.survey', 'P0.object.0', 'S2.pin.0']);
+});
+
+test('what others make while the other objects of the file are applied is seen before root is touched', () => {
+  const { setup, world } = begun({ objects: true });
+  const applying = driveUntil(setup, world, isAt('P0.object.2'));
+  const cluster = { ...applying.cluster, objects: { ...applying.cluster.objects } };
+  insert(cluster, {
+    apiVersion: 'split.smi-spec.io/v1alpha2',
+    kind: 'TrafficSplit',
+    metadata: { name: 'theirs', namespace: 'shop' },
+    spec: { service: 'web', backends: [] },
+  });
+  const calls: string[] = [];
+  const end = driveUntil(setup, { ...applying, cluster }, ({ state }) => {
+    calls.push(state.at);
+    return state.at.startsWith('S2.');
+  });
+  assert.deepEqual([end.state.status, calls.includes('S2.pin.0')], ['FAILED', false]);
+  assert.match(end.state.error ?? '', /TrafficSplit shop-qa\/theirs: splits Service web already/);
 });
 
 test('what took its time, was tried again, or cannot be guarded is looked at twice', () => {
-  const slow = begun({ objects: true });
-  assert.ok(callsUntilPinned(slow.setup, slow.world, 0.5).includes('S1.survey'));
-  const again = begun({ objects: true });
+  const slow = begun({ objects: 'roots' });
+  assert.ok(callsUntilPinned(slow.setup, slow.world, 1).includes('S1.survey'));
+  const again = begun({ objects: 'roots' });
   const lost = must(again.setup, driveUntil(again.setup, again.world, isAt('P0.object.0')), {
     do: 'perform',
     how: 'lostApplied',
   });
   assert.ok(callsUntilPinned(again.setup, lost).includes('S1.survey'));
-  for (const options of [{ given: true }, { pairs: samplePairs.two }, { pairs: samplePairs.shared }]) {
+  for (const options of [
+    { given: true },
+    { objects: true },
+    { pairs: samplePairs.two },
+    { pairs: samplePairs.shared },
+  ]) {
     const { setup, world } = begun(options);
     assert.ok(callsUntilPinned(setup, world).includes('S1.survey'), JSON.stringify(options));
   }

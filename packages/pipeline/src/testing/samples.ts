@@ -22,8 +22,8 @@ export type SampleOptions = {
   replicas?: number;
   /** The file names the canary Services. */
   given?: boolean;
-  /** The file holds the root Services and a ConfigMap that exists, and a ConfigMap that does not. */
-  objects?: boolean;
+  /** The file holds the root Services, alone or with a ConfigMap that exists and one that does not. */
+  objects?: boolean | 'roots';
   /** In the order of their root Services. */
   pairs?: SamplePair[];
   /** No earlier version of anything runs. */
@@ -70,9 +70,10 @@ export function samplePlan(options: SampleOptions = {}) {
       canaryServiceGiven: given,
       trafficSplitName: root,
     })),
-    objects: objects
-      ? [configMap('settings', 'new'), configMap('extra', 'new'), ...pairs.map((pair) => rootService(pair))]
-      : [],
+    objects: [
+      ...(objects === true ? [configMap('settings', 'new'), configMap('extra', 'new')] : []),
+      ...(objects === false ? [] : pairs.map((pair) => rootService(pair))),
+    ],
     steps,
     readyTimeoutSeconds: 1800,
     drainSeconds: 5,
