@@ -94,16 +94,45 @@ test('a credential that leads to another cluster is refused, and so is one that 
   await other.close();
 });
 
-test('one that was registered without its uid is known by its address from then on, whoever asks', async () => {
+/** Registers a cluster whose credential may not read the uid of kube-system. */
+async function registerByAddress(): Promise<string> {
   serve({ groups });
   const body = { name: `${name}-b`, server: fake.url, caData: authority.certificate, token: first };
   assert.equal((await api.call(tenant.admin, 'POST', '/clusters', { body })).status, 201);
+  const { clusterUid } = await row();
   name = `${name}-b`;
+  return clusterUid;
+}
+
+test('one that was registered without its uid goes by it once the credential may read it', async () => {
+  const byUid = await registerByAddress();
   const before = await row();
+  assert.notEqual(before.clusterUid, byUid);
+  assert.equal((await verify()).status, 200);
+  assert.equal((await row()).clusterUid, before.clusterUid, 'not before');
+  serve(honest);
+  const answer = await verify();
+  assert.equal(answer.status, 200, answer.text);
+  const after = await row();
+  assert.equal(after.clusterUid, byUid, 'as all who register that cluster');
+  assert.equal(after.accessVersion, before.accessVersion + 1, 'workers load it again');
+  serve({ ...honest, uid: undefined });
+  await refused(await verify(), 'cluster.permission', /may not get namespaces kube-system/, after);
+});
+
+test('the id of a cluster stays while a deployment is in progress, whose claims are under it', async () => {
+  const byUid = await registerByAddress();
+  const before = await row();
+  await deploy('shop', 'claimed');
   serve(honest);
   const answer = await change({ token: second });
   assert.equal(answer.status, 200, answer.text);
   assert.equal((await row()).clusterUid, before.clusterUid);
+  await scoped(api.worker, tenant, (tx) =>
+    tx.deployment.updateMany({ where: { clusterId: before.id }, data: { done: true } }),
+  );
+  assert.equal((await verify()).status, 200);
+  assert.equal((await row()).clusterUid, byUid);
 });
 
 test('the stored credential is never sent to another address, nor where another CA vouches', async () => {
@@ -266,6 +295,14 @@ test('a change that changes nothing, or something unknown, is told', async () =>
     const answer = await change(body);
     assert.deepEqual([answer.status, codesOf(answer)], [422, [code]], answer.text);
   }
+});
+
+test('verifying takes no fields, and names those that it is sent', async () => {
+  const post = (body: unknown) => api.call(tenant.admin, 'POST', `/clusters/${name}/verify`, { body });
+  const answer = await post({ deep: true });
+  assert.deepEqual([answer.status, codesOf(answer)], [422, ['field.unknown']], answer.text);
+  assert.match(answer.text, /Unknown field: deep\./);
+  assert.deepEqual([(await post([])).status, (await post('')).status, (await post({})).status], [422, 200, 200]);
 });
 
 test('no log line of all this holds a credential', () => {

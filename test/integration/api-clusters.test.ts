@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { ClusterView } from '@cdaas/contract/clusters.ts';
 import { identifyCluster } from '@cdaas/control-plane/clusters/identity.ts';
 import { scoped } from '@cdaas/control-plane/database/db.ts';
 import { startSandbox } from '@cdaas/sandbox/sandbox.ts';
@@ -362,10 +363,10 @@ test('a right that deployments work without is told in the verification, with wh
   fake.answer(answerAsKubernetes({ allowed: ({ resource }) => !optional.includes(resource) }));
   const answer = await register({ name: 'optional', ...fakeAccess, namespaces: ['shop'], clusterScopedKinds: [] });
   assert.equal(answer.status, 201, answer.text);
-  const { missing } = (answer.json as { verification: { missing: Record<string, string>[] } }).verification;
+  const { missing } = ClusterView.parse(answer.json).verification ?? { missing: [] };
   assert.deepEqual(
-    missing.map(({ verb, resource, namespace }) => `${verb} ${resource} ${namespace}`),
-    ['create events shop', ...['get', 'create', 'update', 'patch'].map((verb) => `${verb} secrets shop`)],
+    missing.map(({ verbs, resource, namespace }) => `${verbs.join(', ')} ${resource} ${namespace}`),
+    ['create events shop', 'get, create, update, patch secrets shop'],
   );
   assert.match(missing[1]?.without ?? '', /a deployment file with a Secret fails before it changes anything/);
 });
@@ -376,10 +377,10 @@ test('a right to what the cluster does not serve is not needed yet', async () =>
   fake.answer(answerAsKubernetes({ groups, allowed }));
   const answer = await register({ name: 'no-keda', ...fakeAccess });
   assert.equal(answer.status, 201, answer.text);
-  const view = answer.json as { trafficSplitVersion: string; verification: { missing: Record<string, string>[] } };
+  const view = ClusterView.parse(answer.json);
   assert.equal(view.trafficSplitVersion, 'split.smi-spec.io/v1alpha2');
   assert.deepEqual(
-    view.verification.missing.map(({ verb, resource }) => `${verb} ${resource}`),
+    view.verification?.missing.map(({ verbs, resource }) => `${verbs} ${resource}`),
     ['list scaledobjects.keda.sh'],
   );
   fake.answer(answerAsKubernetes({ groups: { ...groups, 'keda.sh': ['v1alpha1'] }, allowed }));
@@ -441,6 +442,10 @@ test('the RBAC to paste is for everybody, as YAML, and says which parameter is n
     ['namespace=Not+A+Name', /query parameter namespace\S* is not valid: .*a namespace name/],
     ['namespace=a&namespace=b%0Ac', /query parameter namespace\S* is not valid/],
     ['serviceAccount=a%3A%20b', /query parameter serviceAccount is not valid: .*a name of a ServiceAccount/],
+    ['serviceAccount=a..b', /query parameter serviceAccount is not valid: .*a name of a ServiceAccount/],
+    ['serviceAccount=a.-b', /query parameter serviceAccount is not valid/],
+    ['kind=certificates.cert-manager..io', /kind .* is not known/],
+    ['serviceAccountNamespace=a..b', /query parameter serviceAccountNamespace is not valid: .*a namespace name/],
     ['serviceAccountNamespace=', /query parameter serviceAccountNamespace is not valid/],
     ['kind=Sekret', /kind \\"Sekret\\" is not known.*ConfigMap, Secret/],
     ['namespaces=shop', /Unknown query parameter: namespaces\./],
@@ -448,6 +453,27 @@ test('the RBAC to paste is for everybody, as YAML, and says which parameter is n
     const refused = await api.call(null, 'GET', `/clusters/rbac.yaml?${query}`);
     assert.deepEqual([refused.status, codesOf(refused)], [422, ['request.invalid']], refused.text);
     assert.match(refused.text, words);
+  }
+});
+
+test('a tenant may register so many clusters and no more, however many come at once', async () => {
+  const limited = await openTestApi('api_clusters_limit', { clustersPerTenant: 3 });
+  try {
+    fake.answer(answerAsKubernetes({ uid: 'the-uid' }));
+    const { admin, neighbour } = await createTestTenant(limited, 'acme');
+    const post = (caller: { token: string }, name: string) =>
+      limited.call(caller, 'POST', '/clusters', { body: { name, ...fakeAccess } });
+    const answers = await Promise.all(['a', 'b', 'c', 'd', 'e'].map((name) => post(admin, name)));
+    assert.deepEqual(answers.map(({ status }) => status).sort(), [201, 201, 201, 409, 409]);
+    const refused = await post(admin, 'f');
+    assert.deepEqual([refused.status, codesOf(refused)], [409, ['cluster.limit']], refused.text);
+    assert.match(refused.text, /This tenant has 3 clusters.*CLUSTERS_PER_TENANT/);
+    assert.equal((await post(neighbour, 'a')).status, 201, 'each tenant for itself');
+    const { clusters } = (await limited.call(admin, 'GET', '/clusters')).json as { clusters: { name: string }[] };
+    assert.equal((await limited.call(admin, 'DELETE', `/clusters/${clusters[0]?.name}`)).status, 204);
+    assert.equal((await post(admin, 'f')).status, 201);
+  } finally {
+    await limited.close();
   }
 });
 

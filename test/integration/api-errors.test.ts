@@ -163,6 +163,33 @@ test('more requests than allowed are told when to come back, counted by caller',
   }
 });
 
+test('who polls too much can still roll back, approve, resume and cancel, up to the same number a minute', async () => {
+  const limited = await openTestApi('api_limited_people', { requestsPerMinute: 4 });
+  try {
+    const { admin, deployer } = await createTestTenant(limited, 'first');
+    const ask = (method: 'GET' | 'POST', url: string, as = admin) => limited.call(as, method, url);
+    for (let left = 4; left > 0; left -= 1) await ask('GET', '/pipelines');
+    assertError(await ask('GET', '/pipelines'), 429, 'rate.limited');
+    const some = 'deployments/01900000-0000-7000-8000-000000000000';
+    for (const url of [
+      `/${some}/rollback`,
+      `/${some}/resume`,
+      `/${some}/steps/canary-step-1/approve`,
+      '/pipelines/01900000-0000-7000-8000-000000000000/cancel',
+    ]) {
+      assertError(await ask('POST', url), 404, 'not.found');
+    }
+    assertError(await ask('POST', `/${some}/rollback`), 429, 'rate.limited');
+    assertError(await ask('POST', '/clusters/x/verify'), 429, 'rate.limited');
+    for (let left = 4; left > 0; left -= 1) await ask('POST', `/${some}/rollback`, deployer);
+    assert.equal((await ask('GET', '/pipelines', deployer)).status, 200, 'nor do these take from the others');
+    for (let left = 8; left > 0; left -= 1) await limited.call(null, 'POST', `/${some}/rollback`);
+    assertError(await limited.call(null, 'POST', `/${some}/rollback`), 429, 'rate.limited');
+  } finally {
+    await limited.close();
+  }
+});
+
 test('a foreign Host or Origin is refused, whatever the credentials; probes may come by address', async () => {
   for (const headers of [
     { host: 'evil.example.org' },

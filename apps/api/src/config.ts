@@ -19,6 +19,7 @@ Environment (see docs/operating.md)
   TRUSTED_PROXIES       addresses of proxies whose X-Forwarded-For counts           none
   BODY_LIMIT_BYTES      largest request body                                        1048576
   REQUESTS_PER_MINUTE   of one caller                                               1200
+  CLUSTERS_PER_TENANT   registered at most                                          200
   DRAIN_SECONDS         how long a canary lets connections drain                    5
   SHUTDOWN_SECONDS      how long requests in flight may take when it stops          25
   DATABASE_POOL_SIZE    connections                                                 10
@@ -41,6 +42,7 @@ const Environment = z.object({
   TRUSTED_PROXIES: list.default([]),
   BODY_LIMIT_BYTES: count(1_024, 67_108_864).default(1_048_576),
   REQUESTS_PER_MINUTE: count(1, 1_000_000).default(1_200),
+  CLUSTERS_PER_TENANT: count(1, 10_000).default(200),
   DRAIN_SECONDS: fields.drainSeconds,
   SHUTDOWN_SECONDS: count(0, 3_600).default(25),
   DATABASE_POOL_SIZE: count(1, 1_000).default(10),
@@ -86,6 +88,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
       trustedProxies: env.TRUSTED_PROXIES,
       bodyLimitBytes: env.BODY_LIMIT_BYTES,
       requestsPerMinute: env.REQUESTS_PER_MINUTE,
+      clustersPerTenant: env.CLUSTERS_PER_TENANT,
       drainSeconds: env.DRAIN_SECONDS,
     },
   };

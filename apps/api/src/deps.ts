@@ -18,6 +18,8 @@ export type ApiSettings = {
   bodyDepthLimit: number;
   /** Of one principal, or of one address where nobody is signed in. */
   requestsPerMinute: number;
+  /** Clusters that a tenant may register. */
+  clustersPerTenant: number;
   /** Addresses or networks of proxies whose X-Forwarded-For is believed. */
   trustedProxies: readonly string[];
   /** How long a deployment lets connections drain after traffic left a backend. */
@@ -48,6 +50,7 @@ export function settingsFor(publicUrl: string): ApiSettings {
     bodyLimitBytes: 1_048_576,
     bodyDepthLimit: 64,
     requestsPerMinute: 1_200,
+    clustersPerTenant: 200,
     trustedProxies: [],
     drainSeconds: 5,
   };

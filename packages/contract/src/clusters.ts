@@ -19,6 +19,9 @@ const namespaceName = z.string().regex(dnsLabel, {
     `${JSON.stringify(input)?.slice(0, 100)} is not a namespace name: up to 63 of a-z, 0-9 and "-", no "-" at either end`,
 });
 
+/** Such labels, divided by dots (RFC 1123), as most objects may be named. */
+const subdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
+
 const settings = {
   namespaces: z
     .array(namespaceName)
@@ -75,6 +78,9 @@ export const ChangeCluster = z
   });
 export type ChangeCluster = z.infer<typeof ChangeCluster>;
 
+/** The body of what is only asked for. */
+export const NoFields = z.strictObject({}).nullish();
+
 const moment = z.string().describe('ISO 8601.');
 
 export const ClusterState = z
@@ -106,8 +112,8 @@ export const ClusterVerification = z
     missing: z
       .array(
         z.object({
-          verb: z.string(),
-          resource: z.string(),
+          resource: z.string().describe('As RBAC names it: `plural`, or `plural.group`.'),
+          verbs: z.array(z.string()),
           namespace: z.string().optional(),
           name: z.string().optional(),
           without: z.string().describe('What does not work without it.'),
@@ -161,7 +167,7 @@ export const RbacQuery = z.strictObject({
   serviceAccount: z
     .string()
     .max(253)
-    .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'a name of a ServiceAccount')
+    .regex(subdomain, 'it is not a name of a ServiceAccount: parts of a-z, 0-9 and "-", divided by single dots')
     .default('cdaas')
     .describe('Whose token will be registered; it is made.'),
   serviceAccountNamespace: namespaceName.default('cdaas').describe('Where that is; it is made.'),

@@ -24,6 +24,7 @@ export const errorCodes = {
   'cluster.refused': { status: 422, title: 'The cluster or its credentials are not accepted' },
   'cluster.unreachable': { status: 422, title: 'The cluster did not answer' },
   'cluster.permission': { status: 422, title: 'The cluster does not let these credentials do what is needed' },
+  'cluster.limit': { status: 409, title: 'The tenant has as many clusters as it may have' },
   'cluster.inUse': { status: 409, title: 'Deployments to the cluster are in progress' },
   'cluster.changing': { status: 409, title: 'Others change the cluster at the same time' },
   'deployment.conflict': { status: 409, title: 'Another deployment of the application is in progress' },

@@ -12,7 +12,7 @@ import {
 } from './clusters/rows.ts';
 import { surveyCluster } from './clusters/survey.ts';
 import type { Context } from './context.ts';
-import { scoped } from './database/db.ts';
+import { scoped, type Transaction } from './database/db.ts';
 import { isUniqueViolation } from './database/errors-db.ts';
 import { newId } from './ids.ts';
 import type { CallerContext } from './principals.ts';
@@ -21,12 +21,13 @@ import type { CallerContext } from './principals.ts';
  * Registers a cluster as an account of the tenant: reads the access out of the input, asks the cluster, stores. The
  * credential is encrypted and never comes out again.
  *
- * @throws AppError name.duplicate, cluster.refused, cluster.unreachable, cluster.permission; nothing is stored then
+ * @throws AppError name.duplicate, cluster.limit, cluster.refused, cluster.unreachable, cluster.permission; nothing is stored then
  */
 export async function registerCluster(ctx: CallerContext, input: RegisterCluster): Promise<RegisteredCluster> {
   const { name, namespaces = [], clusterScopedKinds = ['Namespace'], meshConfirmation = 'detected', ...rest } = input;
   const access = accessOf(parseClusterAccess(rest));
   if ((await findCluster(ctx, name)) !== null) throw nameTaken(name);
+  await scoped(ctx.db, ctx.scope, (tx) => refuseBeyondLimit(tx, ctx));
   const limits = { namespaces: [...new Set(namespaces)], clusterScopedKinds: [...new Set(clusterScopedKinds)] };
   const survey = await surveyCluster({ access, ...limits }, { ...ctx, now: ctx.clock.now() });
 
@@ -45,7 +46,12 @@ export async function registerCluster(ctx: CallerContext, input: RegisterCluster
     verifiedAt: ctx.clock.now(),
   };
   try {
-    return await scoped(ctx.db, ctx.scope, (tx) => tx.cluster.create({ data, select: visibleCluster }));
+    return await scoped(ctx.db, ctx.scope, async (tx) => {
+      // Others may have registered meanwhile; of those that do so now each counts the one before.
+      await tx.$executeRaw`select pg_advisory_xact_lock(hashtextextended(${`clusters of ${tenantId}`}, 0))`;
+      await refuseBeyondLimit(tx, ctx);
+      return tx.cluster.create({ data, select: visibleCluster });
+    });
   } catch (error) {
     if (isUniqueViolation(error)) throw nameTaken(name);
     throw error;
@@ -90,6 +96,18 @@ export async function deleteCluster(ctx: CallerContext, { name }: { name: string
 function findCluster(ctx: Context, name: string): Promise<RegisteredCluster | null> {
   const { tenantId } = ctx.scope;
   return scoped(ctx.db, ctx.scope, (tx) => tx.cluster.findFirst({ where: { tenantId, name }, select: visibleCluster }));
+}
+
+const usualLimit = 200;
+
+/** Workers ask every cluster all the time whether it answers, so that there must be an end to them. */
+async function refuseBeyondLimit(tx: Transaction, ctx: CallerContext): Promise<void> {
+  const { clustersPerTenant = usualLimit } = ctx;
+  const { tenantId } = ctx.scope;
+  if ((await tx.cluster.count({ where: { tenantId } })) < clustersPerTenant) return;
+  throw new AppError('cluster.limit', `This tenant has ${clustersPerTenant} clusters, and may not have more.`, {
+    hint: 'Delete one that is not used any more, or have whoever operates this server raise CLUSTERS_PER_TENANT.',
+  });
 }
 
 function nameTaken(name: string): AppError {

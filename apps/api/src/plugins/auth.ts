@@ -11,6 +11,8 @@ declare module 'fastify' {
     permission?: Permission | 'public';
     /** Probes call it by address, so the Host header is not checked. */
     anyHost?: boolean;
+    /** Somebody turns, stops or lets go on a run: counted apart by the rate limit. */
+    intervenes?: boolean;
     /** Logged at debug only. */
     quiet?: boolean;
     /** Stays open; its duration says nothing. */
@@ -103,6 +105,7 @@ function callerContext(deps: ApiDeps, principal: Principal, request: FastifyRequ
     vault: deps.vault,
     outbound: deps.outbound,
     publicUrl: deps.settings.publicUrl,
+    clustersPerTenant: deps.settings.clustersPerTenant,
     drainSeconds: deps.settings.drainSeconds,
   };
 }

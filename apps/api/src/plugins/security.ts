@@ -31,7 +31,10 @@ export async function installSecurity(app: FastifyInstance, settings: SecuritySe
     global: true,
     max: settings.requestsPerMinute,
     timeWindow: 60_000,
-    keyGenerator: (request) => request.claims?.credentialId ?? request.ip,
+    // What people do to a run has a count of its own: a program that asks too often with the same credentials must not keep
+    // a person from rolling back.
+    keyGenerator: ({ claims, ip, routeOptions }) =>
+      `${claims?.credentialId ?? ip}${claims !== null && routeOptions.config.intervenes === true ? ' intervenes' : ''}`,
     errorResponseBuilder: (_request, { ttl }) =>
       new AppError('rate.limited', `Too many requests: at most ${settings.requestsPerMinute} a minute.`, {
         retryAfterSeconds: Math.max(1, Math.ceil(ttl / 1000)),

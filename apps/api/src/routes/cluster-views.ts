@@ -62,12 +62,23 @@ function verificationView(findings: Findings, verifiedAt: Date): ClusterView['ve
     credentialUntilIso8601: moment(findings.credentialUntil),
     trafficSplitVersions: findings.splitVersions,
     meshEvidence: findings.meshEvidence,
-    missing: findings.missing.map(({ verb, namespace, name, without = '', ...right }) => ({
-      verb,
+    missing: missingView(findings.missing),
+  };
+}
+
+/** One entry for all verbs of a resource, as a rule of RBAC would give them. */
+function missingView(missing: Findings['missing']) {
+  const alike = Map.groupBy(missing, ({ verb: _, ...right }) => JSON.stringify(Object.entries(right).sort()));
+  return [...alike.values()].flatMap((rights) => {
+    const [first] = rights;
+    if (first === undefined) return [];
+    const { namespace, name, without = '', verb: _, ...right } = first;
+    return {
       resource: resourceWords(right),
+      verbs: rights.map(({ verb }) => verb),
       ...(namespace === '' ? {} : { namespace }),
       ...(name === undefined ? {} : { name }),
       without,
-    })),
-  };
+    };
+  });
 }

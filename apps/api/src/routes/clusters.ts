@@ -3,6 +3,7 @@ import {
   ClusterList,
   ClusterParams,
   ClusterView,
+  NoFields,
   RbacQuery,
   RegisterCluster,
 } from '@cdaas/contract/clusters.ts';
@@ -111,7 +112,8 @@ export const clusterRoutes: FastifyPluginAsyncZod = async (app) => {
         tags: ['clusters'],
         summary: 'Ask a cluster again all that registration asks; answers as that would.',
         params: ClusterParams,
-        response: { 200: ClusterView, ...errorAnswers(404, 422, 503) },
+        body: NoFields,
+        response: { 200: ClusterView, ...errorAnswers(400, 404, 409, 413, 415, 422, 503) },
       },
     },
     async (request) => {

@@ -42,7 +42,7 @@ export const deploymentRoutes: FastifyPluginAsyncZod = async (app) => {
   app.post(
     '/deployments/:id/rollback',
     {
-      config: { permission: 'deployment.manage' },
+      config: { permission: 'deployment.manage', intervenes: true },
       schema: {
         tags: ['deployments'],
         summary: 'Lead all traffic back to the previous version. Refused past the point of no return.',
@@ -59,7 +59,7 @@ export const deploymentRoutes: FastifyPluginAsyncZod = async (app) => {
   app.post(
     '/deployments/:id/resume',
     {
-      config: { permission: 'deployment.manage' },
+      config: { permission: 'deployment.manage', intervenes: true },
       schema: {
         tags: ['deployments'],
         summary: 'Let weights move again that are frozen because others kept changing an object of the run.',
@@ -76,7 +76,7 @@ export const deploymentRoutes: FastifyPluginAsyncZod = async (app) => {
   app.post(
     '/deployments/:id/steps/:ref/approve',
     {
-      config: { permission: 'deployment.approve' },
+      config: { permission: 'deployment.approve', intervenes: true },
       schema: {
         tags: ['deployments'],
         summary: 'Approve a step that waits for it.',

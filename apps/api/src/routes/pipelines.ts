@@ -93,7 +93,7 @@ export const pipelineRoutes: FastifyPluginAsyncZod<ApiDeps> = async (app, { sett
   app.post(
     '/pipelines/:id/cancel',
     {
-      config: { permission: 'deployment.manage' },
+      config: { permission: 'deployment.manage', intervenes: true },
       schema: {
         tags: ['pipelines'],
         summary: 'Cancel: targets that can still go back do, the rest finishes.',

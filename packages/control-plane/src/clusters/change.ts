@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { type ChangeCluster, MeshConfirmation } from '@cdaas/contract/clusters.ts';
 import { AppError } from '@cdaas/contract/errors.ts';
 import { accessOf } from '../clusters.ts';
-import { scoped } from '../database/db.ts';
+import { scoped, type Transaction } from '../database/db.ts';
 import type { Cluster } from '../generated/client.ts';
 import type { CallerContext } from '../principals.ts';
 import { readCredential } from './access.ts';
@@ -98,27 +98,41 @@ async function retried(
 }
 
 async function store(
-  tx: Parameters<Parameters<typeof scoped>[2]>[0],
+  tx: Transaction,
   ctx: CallerContext,
   row: Cluster,
   columns: Columns,
 ): Promise<RegisteredCluster | null> {
   const { id, accessVersion } = await lockCluster(tx, ctx, row.name);
   if (id !== row.id || accessVersion !== row.accessVersion) return null;
-  const { namespaces = row.namespaces } = columns;
+  const { namespaces = row.namespaces, clusterUid, ...rest } = columns;
   if (namespaces.length > 0) {
     const words = `Deployments to namespaces of cluster "${row.name}" that would be closed are in progress`;
     await refuseWhileInUse(tx, ctx, { clusterId: id, namespace: { notIn: namespaces } }, words);
   }
+  const adopted = clusterUid === undefined ? {} : await adoptedUid(tx, row, clusterUid);
+  const data = { ...rest, namespaces, ...adopted };
   return tx.cluster.update({
     where: { id },
-    data: { ...columns, accessVersion: isChange(row, columns) ? accessVersion + 1 : accessVersion },
+    data: { ...data, accessVersion: isChange(row, data) ? accessVersion + 1 : accessVersion },
     select: visibleCluster,
   });
 }
 
+/**
+ * One that was registered by its address goes by the uid of its namespace kube-system once the credential may read that, as
+ * others who register the cluster do. Not while a deployment is in progress: its claims are under the id of before, and the
+ * next one must meet them. None can begin meanwhile, since the row is locked.
+ */
+async function adoptedUid(tx: Transaction, row: Cluster, clusterUid: string): Promise<{ clusterUid?: string }> {
+  if (clusterUid === row.clusterUid) return {};
+  const running = await tx.deployment.count({ where: { clusterId: row.id, done: false } });
+  return running > 0 ? {} : { clusterUid };
+}
+
 /** What workers load, and what a change that began before must not undo. What was merely found out again counts as neither. */
 const counted = [
+  'clusterUid',
   'server',
   'caData',
   'credential',
@@ -169,7 +183,8 @@ async function surveyAs(
   const now = ctx.clock.now();
   const survey = await surveyCluster({ ...as, access }, { ...ctx, now });
   refuseOther(row, survey.identity);
-  return { ...surveyColumns(survey, access, as.meshSetting), verifiedAt: now };
+  const { clusterUid } = survey.identity;
+  return { ...surveyColumns(survey, access, as.meshSetting), clusterUid, verifiedAt: now };
 }
 
 /** Deployments in progress would go on in another cluster, with objects that they never made. */
