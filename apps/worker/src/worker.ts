@@ -44,7 +44,10 @@ export async function startWorker(deps: WorkerDeps): Promise<Worker> {
   });
   const { workerId } = lock;
   const loadCluster = createClusterLoader({ db, vault });
-  const clients = createKubeClients(loadCluster, outbound, { limits: clusterLimits });
+  const clients = createKubeClients(loadCluster, outbound, {
+    limits: clusterLimits,
+    onAnswersAgain: ({ clusterId }) => engine.answersAgain(clusterId),
+  });
   const committer = createCommitter(db);
   const wake = (id: string, news?: UnfoldedEvent[]) => engine.wake(id, news);
   const watches = createWatches({ db, clients, queue, workerId, log, wake, patience: clusterPatience });

@@ -1,5 +1,7 @@
+import { unseenGuard } from '@cdaas/pipeline/conditions.ts';
 import { decideDeployment } from '@cdaas/pipeline/deployment-machine.ts';
 import { type DeploymentEvent, type DeploymentState, isFinal } from '@cdaas/pipeline/deployment-state.ts';
+import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import { narrate } from '@cdaas/pipeline/narrate.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import { readDeploymentPlan, readDeploymentState } from '@cdaas/pipeline/stored.ts';
@@ -13,7 +15,7 @@ import type { KubeEvents } from './drivers/kube-events.ts';
 import type { Vault } from './encryption.ts';
 import { type HandedNews, newestOf, takeHanded } from './handed-news.ts';
 import { ownedChanges, previousForm } from './owned-objects.ts';
-import { type DrivenDeployment, loadOwned } from './ownership.ts';
+import { type DrivenDeployment, loadOwned, type UnfoldedEvent } from './ownership.ts';
 import type { Committer, RefusedClaim, Transition } from './transitions.ts';
 import type { Watches } from './watches/watches.ts';
 
@@ -57,6 +59,8 @@ export type Drive = HandedNews & {
   clusterUid: string;
   /** Ends the current wait early. */
   poke: () => void;
+  /** The cluster answers again, which the state does not know yet. */
+  answers: boolean;
   /** Key of the last effect that this worker performed. */
   performed: string | null;
   log: Logger;
@@ -81,6 +85,7 @@ export async function openDrive(deps: DriveDeps, row: DrivenDeployment, log: Log
     handed: [],
     poke: () => {},
     poked: false,
+    answers: false,
     performed: null,
     log,
   };
@@ -111,6 +116,11 @@ export async function driveOn(deps: DriveDeps, drive: Drive, closing: () => bool
       if (!(await reload(deps, drive))) return;
       continue;
     }
+    if (drive.answers) {
+      drive.answers = false;
+      if (state.retry !== null) own = [{ event: { type: 'clusterAnswers', at: now().toISOString() } }];
+      continue;
+    }
     if (closing()) return;
     const due = state.wakeAt === null ? Number.POSITIVE_INFINITY : Date.parse(state.wakeAt);
     const waitMs = due - now().getTime();
@@ -139,7 +149,7 @@ function sleep(drive: Drive, ms: number): Promise<void> {
       resolve();
     }
     drive.poke = done;
-    if (drive.poked || drive.handed.length > 0) done();
+    if (drive.poked || drive.answers || drive.handed.length > 0) done();
   });
 }
 
@@ -196,6 +206,7 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
     });
     if (outcome.won) {
       deps.kubeEvents.tell(drive.row, drive.state, state);
+      if (drive.news.some(isSeenAgain)) (await deps.clients.get(drive.row))?.hurry();
       drive.news = [];
       drive.state = state;
       drive.row.version = outcome.version;
@@ -212,6 +223,11 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
     }
     if (!(await reload(deps, drive))) return false;
   }
+}
+
+/** Whoever watches the cluster may be another worker, to which it answered before it did to this one. */
+function isSeenAgain({ type, data }: UnfoldedEvent): boolean {
+  return type === 'observed' && isRecord(data) && data.condition === unseenGuard && data.holds === false;
 }
 
 /** A timer that found nothing to do is no event worth keeping. */

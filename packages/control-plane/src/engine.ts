@@ -13,6 +13,8 @@ export type Engine = {
   wake(deploymentId: string, news?: UnfoldedEvent[]): void;
   /** A deployment that this worker owns has news, and its row that version: it is woken unless its driver knows that. */
   lookAt(deploymentId: string, version: number): void;
+  /** A cluster that was away answers: what waits for its next try there tries again. */
+  answersAgain(clusterId: string): void;
   owns(deploymentId: string): boolean;
   /** Stops driving; effects in flight are let finish, nothing new is sent. */
   close(): Promise<void>;
@@ -110,6 +112,14 @@ export function createEngine(deps: DriveDeps): Engine {
       const drive = drives.get(id)?.drive;
       const isKnown = drive != null && version <= drive.row.version + drive.handed.length;
       if (!isKnown) wake(id);
+    },
+    answersAgain(clusterId) {
+      for (const { drive } of drives.values()) {
+        if (drive?.row.clusterId !== clusterId) continue;
+        if (drive.state.retry === null && drive.state.effect === null) continue;
+        drive.answers = true;
+        drive.poke();
+      }
     },
     owns: (id) => drives.has(id),
     async close() {

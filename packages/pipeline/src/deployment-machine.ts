@@ -1,7 +1,7 @@
 import { isMoot } from './adoption-programme.ts';
 import { assertNever } from './assert-never.ts';
 import { changedKey } from './changed.ts';
-import { guardConditions, isGuard, type Sight } from './conditions.ts';
+import { guardConditions, isGuard, type Sight, unseenGuard } from './conditions.ts';
 import { forgetStrangers, heldByDeployment, strangersSeconds, strangersToLookFor } from './deployment-object.ts';
 import {
   type Condition,
@@ -18,7 +18,7 @@ import { raiseHeldBy, shortDeadlines, waitsForPeople } from './guards.ts';
 import { isHeldInForce } from './held.ts';
 import { type Instruction, indexOf, type Wait, type Write } from './instructions.ts';
 import { isMending, mend, onMended, resume } from './mend.ts';
-import { addSeconds, advance, currentInstruction, disturb, holdBack, trip, warn } from './moves.ts';
+import { addSeconds, advance, currentInstruction, disturb, holdBack, trip, tryAgain, warn } from './moves.ts';
 import { abandon, onFound, onLost, onRefused, onSurveyed, onWritten } from './outcomes.ts';
 import { secondsPerUnit } from './plan.ts';
 import { isPastReturn, programmeOf } from './programme.ts';
@@ -87,7 +87,10 @@ function record(state: DeploymentState, event: DeploymentEvent): void {
       return;
     case 'observed':
       observe(state, event.condition, event);
+      if (event.condition === unseenGuard && !event.holds) tryAgain(state, event.at);
       return noteChange(state, event.condition, event.holds);
+    case 'clusterAnswers':
+      return tryAgain(state, event.at);
     case 'approved':
       return approve(state, event.ref, event.by, event.at);
     case 'rollBackRequested':

@@ -324,6 +324,8 @@ export type DeploymentEvent = { at: string } & (
   | { type: 'found'; key: string; object: ObjectFacts | null; leftover: boolean }
   | { type: 'checked'; key: string; holds: boolean; detail: string; object?: Sighted }
   | { type: 'observed'; condition: string; holds: boolean; detail: string; object?: Sighted; seen?: string }
+  /** A cluster that was away answered whoever asked. */
+  | { type: 'clusterAnswers' }
   /** An object of this run belongs to another deployment in progress. */
   | { type: 'claimRefused'; key: string; message: string }
   | { type: 'approved'; ref: string; by: string }

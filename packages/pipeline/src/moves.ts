@@ -8,12 +8,30 @@ export function trip(state: DeploymentState, rollBack: RollBack): void {
   state.rollBack = rollBack;
 }
 
-/** The next try after a call that did not succeed: 1 s, doubling, 30 s at most. */
+/** No wait between two tries is longer. */
+const longestTrySeconds = 30;
+
+/**
+ * The next try after a call that did not succeed: 1 s, doubling, 30 s at most. A Retry-After counts up to that, whatever
+ * is being written: what asks for minutes would keep a roll back, asked for meanwhile or under way, from the traffic that
+ * it is to turn, and one request in half a minute is no load to any server.
+ */
 export function holdBack(state: DeploymentState, message: string, at: string, atLeastSeconds = 0): void {
   const count = (state.retry?.count ?? 0) + 1;
-  const seconds = Math.max(Math.min(2 ** (count - 1), 30), atLeastSeconds);
+  const seconds = Math.min(Math.max(2 ** (count - 1), atLeastSeconds), longestTrySeconds);
   state.retry = { count, until: addSeconds(at, seconds), message };
   state.heldSince ??= at;
+}
+
+/** Runs that waited for one cluster try again within so long of its return, each at a moment of its own. */
+const spreadMs = 1_000;
+
+/** The cluster answers again: what waits for its next try need not wait out a delay that grew while it was away. */
+export function tryAgain(state: DeploymentState, at: string): void {
+  if (state.retry === null) return;
+  const share = [...state.id].reduce((sum, char) => (sum * 31 + char.charCodeAt(0)) % spreadMs, 0);
+  const soon = addSeconds(at, share / 1000);
+  if (soon < state.retry.until) state.retry = { ...state.retry, count: 0, until: soon };
 }
 
 /** A held object may have been changed by others; it is looked at before anything else is done. */

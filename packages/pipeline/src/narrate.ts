@@ -32,6 +32,8 @@ export function narrate(before: DeploymentState, event: DeploymentEvent, after: 
       return preflightWords(before, after);
     case 'observed':
       return null;
+    case 'clusterAnswers':
+      return 'The cluster answers again';
     case 'approved':
       return before.at === after.at ? null : `${event.by} approved ${event.ref}`;
     case 'refused':

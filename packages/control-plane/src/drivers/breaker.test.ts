@@ -66,3 +66,23 @@ test('calls that were under way when it opened do not lengthen the delay or end 
   fail(1);
   assert.equal(breaker.admit().kind, 'refuse');
 });
+
+test('somebody who saw the other side answer has the next caller probe at once', () => {
+  const { breaker, fail } = setUp();
+  fail(3);
+  breaker.hurry();
+  assert.equal(breaker.admit().kind, 'probe');
+  breaker.hurry();
+  assert.equal(breaker.admit().kind, 'refuse', 'one caller probes, however often it is said');
+});
+
+test('that calls pass again is told once for each time it was open', () => {
+  let told = 0;
+  const breaker = createBreaker({ threshold: 1, onClosed: () => (told += 1) });
+  breaker.succeeded();
+  assert.equal(told, 0);
+  breaker.failed();
+  breaker.succeeded();
+  breaker.succeeded();
+  assert.equal(told, 1);
+});

@@ -14,6 +14,8 @@ export type BreakerOptions = {
   now?: () => number;
   /** In [0, 1). */
   random?: () => number;
+  /** It was open, and calls pass again. */
+  onClosed?: () => void;
 };
 
 export type Admission = { kind: 'pass' } | { kind: 'probe' } | { kind: 'refuse'; retryInMs: number };
@@ -25,14 +27,17 @@ export type Breaker = {
   failed(): void;
   /** The probe failed: open again, for longer. */
   probeFailed(): void;
+  /** Somebody else saw the other side answer: if it is open, the next caller probes. */
+  hurry(): void;
 };
 
 export function createBreaker({
   threshold = 5,
   firstDelayMs = 1000,
-  maxDelayMs = 30_000,
+  maxDelayMs = 10_000,
   now = Date.now,
   random = Math.random,
+  onClosed = () => {},
 }: BreakerOptions = {}): Breaker {
   let failures = 0;
   let state: 'closed' | 'open' | 'probing' = 'closed';
@@ -54,9 +59,11 @@ export function createBreaker({
       return { kind: 'probe' };
     },
     succeeded() {
+      const wasOpen = state !== 'closed';
       state = 'closed';
       failures = 0;
       delayMs = firstDelayMs;
+      if (wasOpen) onClosed();
     },
     failed() {
       failures += 1;
@@ -66,6 +73,9 @@ export function createBreaker({
     probeFailed() {
       failures += 1;
       open();
+    },
+    hurry() {
+      if (state === 'open') retryAt = now();
     },
   };
 }

@@ -36,6 +36,12 @@ export type KubeClients = {
   close(): Promise<void>;
 };
 
+type KubeClientsOptions = {
+  recheckMs?: number;
+  /** A cluster that counted as away has answered. */
+  onAnswersAgain?(key: ClusterKey): void;
+} & Pick<TransportOptions, 'limits' | 'now'>;
+
 const idleMs = 600_000;
 const tidyEveryMs = 60_000;
 
@@ -48,7 +54,7 @@ const tidyEveryMs = 60_000;
 export function createKubeClients(
   loadCluster: LoadCluster,
   outbound: Outbound,
-  { recheckMs = 5000, now = Date.now, ...rest }: { recheckMs?: number } & Pick<TransportOptions, 'limits' | 'now'> = {},
+  { recheckMs = 5000, now = Date.now, onAnswersAgain, ...rest }: KubeClientsOptions = {},
 ): KubeClients {
   type Entry = LoadedCluster & { client: KubeClient; checkedAt: number; usedAt: number };
   const entries = new Map<string, Entry>();
@@ -71,7 +77,13 @@ export function createKubeClients(
       if (!isDeepStrictEqual(loaded.access, entry.access)) entry.client.replaceAccess(loaded.access);
       return Object.assign(entry, loaded);
     }
-    const client = createKubeClient({ ...loaded.access, outbound, now, ...rest });
+    const client = createKubeClient({
+      ...loaded.access,
+      outbound,
+      now,
+      onAnswersAgain: () => onAnswersAgain?.(key),
+      ...rest,
+    });
     const made = { ...loaded, client, checkedAt: now(), usedAt: now() };
     entries.set(keyOf(key), made);
     return made;

@@ -64,6 +64,8 @@ export type KubeTransport = {
   request(request: KubeRequest): Promise<Outcome>;
   /** A GET whose answer goes on: settles when it ends ('ended'), fails, or was not a 200. Retries nothing. */
   stream(request: Omit<KubeRequest, 'method' | 'body'>, sink: StreamSink): Promise<Outcome | { kind: 'ended' }>;
+  /** Somebody saw the cluster answer: if it counts as away here, the next request finds out. */
+  hurry(): void;
   /** Lets requests under way finish; ends watches; refuses what comes later. */
   close(): Promise<void>;
 };
@@ -73,10 +75,12 @@ export type TransportOptions = ClusterAccess & {
   limits?: Partial<KubeLimits>;
   /** Milliseconds since the epoch. */
   now?: () => number;
+  /** The cluster counted as away, and has answered. */
+  onAnswersAgain?: (() => void) | undefined;
 };
 
 export function createKubeTransport(options: TransportOptions): KubeTransport {
-  const { server, caData, credential, outbound, now = Date.now } = options;
+  const { server, caData, credential, outbound, now = Date.now, onAnswersAgain } = options;
   const limits = { ...defaultLimits, ...options.limits };
   const { origin, pathname } = new URL(server);
   const prefix = pathname.replace(/\/+$/, '');
@@ -97,7 +101,7 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
     });
   const pool = createPool(limits.inFlight);
   const watchPool = createPool(limits.watches);
-  const breaker = createBreaker({ threshold: limits.breakerThreshold, now });
+  const breaker = createBreaker({ threshold: limits.breakerThreshold, now, onClosed: () => onAnswersAgain?.() });
   const slots = createSlots(limits.inFlight, limits.queueLength);
   const watchBudget = createBudget(limits.watchBytesPerSecond, now);
   let closing: Promise<void> | undefined;
@@ -222,6 +226,7 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
   return {
     request,
     stream,
+    hurry: () => breaker.hurry(),
     close() {
       // Not pool.close(): it would also wait for connections that nobody waits for any more.
       closing ??= Promise.all([watchPool.destroy(), slots.idle().then(() => pool.destroy())]).then(() => {});

@@ -74,6 +74,8 @@ export type KubeClient = {
    * sent anew, watches end. Whoever holds this client goes on with it.
    */
   replaceAccess(access: ClusterAccess): void;
+  /** Somebody saw the cluster answer: if it counts as away here, the next request finds out. */
+  hurry(): void;
   /** Refuses new requests as `client.closed`, lets those under way finish, ends watches. */
   close(): Promise<void>;
 };
@@ -131,6 +133,7 @@ export function createKubeClient(options: TransportOptions): KubeClient {
       transport = createKubeTransport({ ...options, server, caData, credential });
       void before.close();
     },
+    hurry: () => transport.hurry(),
     close: () => transport.close(),
   };
 }
