@@ -13,6 +13,23 @@ test('an empty environment gives the defaults of the documentation', () => {
   assert.match(dataDir, /[/\\]\.cdaas$/);
 });
 
+test('an option that npm kept for itself is not lost without a word', () => {
+  const refusal = (environment: NodeJS.ProcessEnv, args: string[] = []) => {
+    try {
+      readOptions(args, environment);
+    } catch (error) {
+      return error instanceof Remedy ? error.message.split('\n')[0] : error;
+    }
+    return null;
+  };
+  assert.equal(
+    refusal({ npm_config_demo: '' }),
+    'npm kept --no-demo for itself: options stand after two dashes, npm start -- --…',
+  );
+  assert.match(String(refusal({ npm_config_kubeconfig: 'true' }, ['file'])), /^npm kept --kubeconfig for itself/);
+  assert.equal(refusal({ npm_config_registry: 'x' }, ['--no-demo']), null);
+});
+
 test('an empty variable counts as unset', () => {
   assert.equal(readConfig([], { PORT: '', DATABASE_URL: '', PUBLIC_URL: '' }).port, 8080);
 });

@@ -102,24 +102,33 @@ export function readConfig(args: readonly string[], environment: NodeJS.ProcessE
   };
 }
 
+const knownOptions = {
+  help: { type: 'boolean', short: 'h', default: false },
+  demo: { type: 'boolean' },
+  'no-demo': { type: 'boolean' },
+  kubeconfig: { type: 'string' },
+  context: { type: 'string' },
+  account: { type: 'string' },
+} as const;
+
+/** npm keeps options that stand before `--` for itself, and starts without them: that must not pass unseen. */
+function refuseKeptByNpm(environment: NodeJS.ProcessEnv): void {
+  const kept = Object.keys(knownOptions).filter((name) => environment[`npm_config_${name}`] !== undefined);
+  const [first] = kept;
+  if (first === undefined) return;
+  const off = first === 'demo' && ['', 'false'].includes(environment.npm_config_demo ?? '');
+  throw new Error(`npm kept --${off ? 'no-demo' : first} for itself: options stand after two dashes, npm start -- --…`);
+}
+
 /**
  * Reads the words after `npm start --`.
  *
  * @throws Remedy for one that is not known
  */
-export function readOptions(args: string[]): Options {
+export function readOptions(args: string[], environment: NodeJS.ProcessEnv = process.env): Options {
   try {
-    const { values } = parseArgs({
-      args,
-      options: {
-        help: { type: 'boolean', short: 'h', default: false },
-        demo: { type: 'boolean' },
-        'no-demo': { type: 'boolean' },
-        kubeconfig: { type: 'string' },
-        context: { type: 'string' },
-        account: { type: 'string' },
-      },
-    });
+    refuseKeptByNpm(environment);
+    const { values } = parseArgs({ args, options: knownOptions });
     const { help, kubeconfig, context, account = ownAccount } = values;
     if (kubeconfig === undefined) {
       for (const name of ['context', 'account', 'demo'] as const)

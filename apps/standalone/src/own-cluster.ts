@@ -33,15 +33,24 @@ export function readOwnCluster(options: OwnOptions): OwnCluster {
   try {
     text = readFileSync(kubeconfig, 'utf8');
   } catch (cause) {
-    const written = kubeconfig.split(/[/\\]/).includes('.cdaas-cluster') && systemCode(cause) === 'ENOENT';
-    const hint = written ? '\n`npm run cluster` writes it; is it running, in another terminal?' : '';
-    throw new Remedy(`The kubeconfig ${kubeconfig} cannot be read (${systemCode(cause) ?? String(cause)}).${hint}`, {
-      cause,
-    });
+    throw new Remedy(readTrouble(kubeconfig, systemCode(cause) ?? String(cause)), { cause });
   }
   const parsed = parseClusterAccess({ kubeconfig: text, ...(context === undefined ? {} : { context }) });
   if (parsed.ok) return { ...options, text, server: parsed.access.server };
   throw new Remedy(`${kubeconfig} cannot be used:\n${parsed.problems.map(problemWords).join('')}`);
+}
+
+/** Why a kubeconfig cannot be read. */
+function readTrouble(path: string, code: string): string {
+  const words = `The kubeconfig ${path} cannot be read (${code})`;
+  const parts = path.split(/[/\\]/);
+  if (code === 'EISDIR') return `${words}: it is a folder. Name the file in it.`;
+  if (code === 'EACCES') return `${words}: this user may not. Who may is shown by: ls -l ${path}`;
+  if (code !== 'ENOENT') return `${words}.`;
+  if (parts.includes('.cdaas-cluster'))
+    return `${words}.\n\`npm run cluster\` writes it; is it running, in another terminal?`;
+  if (parts.includes('~')) return `${words}: a shell expands ~ only outside of quotes. Write "$HOME/…".`;
+  return `${words}: there is no such file.`;
 }
 
 function problemWords({ message, line, hint }: ClusterAccessProblem): string {
@@ -57,9 +66,11 @@ export async function rulesFor({ server }: OwnCluster): Promise<OutboundRule[]> 
   const { hostname, port } = new URL(server);
   const host = hostname.replace(/^\[(.*)\]$/, '$1');
   const found = await promises.lookup(host, { all: true }).catch((cause: unknown) => {
-    throw new Remedy(`The API server's name ${host} has no address (${systemCode(cause) ?? String(cause)}).`, {
-      cause,
-    });
+    throw new Remedy(
+      `The API server's name ${host} has no address (${systemCode(cause) ?? String(cause)}).\n` +
+        `Is 'server' in the kubeconfig right, and does this machine reach the cluster's network (VPN, DNS)?`,
+      { cause },
+    );
   });
   return found.map(({ address }) => ({
     purpose: 'cluster',

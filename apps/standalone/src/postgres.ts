@@ -196,11 +196,25 @@ async function launchUntilReady(
     server.kill('SIGKILL');
     // Processes of a killed server end by themselves within moments.
     if (tail(logFile).includes('shared memory block') && performance.now() < end) continue;
-    throw new Remedy(
-      `Postgres did not start. The end of ${logFile}:\n\n${tail(logFile)}\n\n` +
-        `If its data is damaged beyond repair, move ${folder} away and start again: a new database is made.`,
+    throw new Remedy(startTrouble(folder, logFile, tail(logFile)));
+  }
+}
+
+/** Why Postgres did not start, and what helps. `told`: the end of its log. */
+export function startTrouble(folder: string, logFile: string, told: string): string {
+  const versions = /initialized by PostgreSQL version (\S+), which is not compatible with this version (\S+?)\.?$/m;
+  const [, made, here] = versions.exec(told) ?? [];
+  if (made !== undefined && here !== undefined) {
+    return (
+      `The data in ${folder} was made by PostgreSQL ${made}; this release of CDaaS brings PostgreSQL ${here}, which cannot read it.\n` +
+      `Start the release that made it, or give its data to a server of your own (pg_dump there, psql here) and name that by\n` +
+      `DATABASE_URL. To begin with an empty database, move ${folder} away.`
     );
   }
+  return (
+    `Postgres did not start. The end of ${logFile}:\n\n${told}\n\n` +
+    `If its data is damaged beyond repair, move ${folder} away and start again: a new database is made.`
+  );
 }
 
 function initialise(folder: string, binaries: Binaries, account: Account, password: string): void {

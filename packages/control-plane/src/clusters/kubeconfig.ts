@@ -319,7 +319,8 @@ function readYaml(text: string): ReadYaml {
     const [problem] = [...document.errors, ...document.warnings];
     if (problem) {
       const line = lines.linePos(problem.pos[0]).line;
-      return { problem: { message: `the kubeconfig is not readable as YAML (${problem.code})`, line } };
+      const what = problem.code === 'TAB_AS_INDENT' ? 'a tab is used for indentation; YAML wants spaces' : problem.code;
+      return { problem: { message: `the kubeconfig is not readable as YAML (${what})`, line } };
     }
     let repeated: number | undefined;
     let aliased = false;

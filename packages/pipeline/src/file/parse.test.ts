@@ -61,6 +61,17 @@ test('a file whose line breaks are gone gets a few errors, and the first says wh
   assert.ok('violations' in broken && broken.violations.every(({ hint }) => hint === undefined));
 });
 
+test('YAML that was sent as JSON gets told how to send it', () => {
+  const hints = (json: string) => {
+    const parsed = parseDeploymentFile({ json });
+    return 'violations' in parsed ? parsed.violations.map(({ hint }) => hint) : [];
+  };
+  assert.deepEqual(hints('# the shop\napplication: shop\n'), [
+    'it was sent as JSON; for a YAML file send Content-Type: application/yaml',
+  ]);
+  assert.deepEqual(hints('{"application": shop}'), [undefined]);
+});
+
 test('all syntax errors of a text are told at once', () => {
   assert.equal(problemsOf('a: *x\nb: *y\nb: 1').length, 3);
 });

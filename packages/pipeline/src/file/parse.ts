@@ -19,7 +19,7 @@ export type FileText = { yaml: string } | { json: string };
 export function parseDeploymentFile(source: FileText): { file: ParsedFile } | { violations: Violation[] } {
   const budget = createBudget();
   const read = 'yaml' in source ? readOne(source.yaml, budget) : readJson(source.json, budget);
-  const hint = 'yaml' in source && isOneLine(source.yaml) ? lineBreaksHint : undefined;
+  const hint = 'yaml' in source ? (isOneLine(source.yaml) ? lineBreaksHint : undefined) : notJsonHint(source.json);
   if ('problems' in read) {
     const told = hint === undefined ? read.problems : read.problems.slice(0, maxOfOneLine);
     return { violations: told.map((problem, index) => toViolation(problem, index === 0 ? hint : undefined)) };
@@ -49,6 +49,12 @@ const maxOfOneLine = 3;
 function isOneLine(text: string): boolean {
   const written = text.trim();
   return !/[\r\n]/.test(written) && !written.startsWith('{');
+}
+
+/** Whoever sends YAML, and says that it is JSON. */
+function notJsonHint(text: string): string | undefined {
+  if (/^\s*["{[]/.test(text)) return undefined;
+  return 'it was sent as JSON; for a YAML file send Content-Type: application/yaml';
 }
 
 function readOne(text: string, budget: Budget): { document: LocatedDocument } | { problems: SourceProblem[] } {

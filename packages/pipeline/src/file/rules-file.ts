@@ -30,7 +30,10 @@ function checkTopLevel(root: View, report: Report): void {
     report.warning(['version'], `version '${shorten(version)}' is not known; the file is read as v1`);
   const kind = text(at(root, 'kind'));
   if (kind !== undefined && kind !== 'kubernetes' && kind !== 'lambda') {
-    const hint = didYouMean(kind, ['kubernetes', 'lambda']);
+    const isManifest = exists(at(root, 'apiVersion'));
+    const hint = isManifest
+      ? 'this is a Kubernetes manifest; a deployment file holds those under manifests[].inline (docs/deployment-file.md)'
+      : didYouMean(kind, ['kubernetes', 'lambda']);
     report.violation('field.enum', ['kind'], `kind must be kubernetes or lambda, not '${shorten(kind)}'`, { hint });
   }
   if (exists(at(root, 'contextOverrides')))
