@@ -33,13 +33,10 @@ async function eventsOf({ client, namespace }: Scene): Promise<Event[]> {
 
 /** Waits until the cluster has Events for a reason on so many objects. */
 async function told(scene: Scene, reason: string, objects: number): Promise<Event[]> {
-  const until = Date.now() + 10_000;
-  for (;;) {
+  return until(async () => {
     const events = await eventsOf(scene);
-    if (events.filter((event) => event.reason === reason).length >= objects) return events;
-    assert.ok(Date.now() < until, `no Event ${reason}: ${JSON.stringify(events.map((event) => event.reason))}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+    return events.filter((event) => event.reason === reason).length >= objects && events;
+  }, `Events ${reason} on ${objects} objects`);
 }
 
 const kubectl = spawnSync('kubectl', ['version', '--client'], { stdio: 'ignore' }).status === 0;

@@ -6,6 +6,7 @@ import { deploymentKey, hashKey, instanceKey } from '@cdaas/pipeline/marks.ts';
 import { approval, type Shop, service, weight, workload } from '../support/deployment-files.ts';
 import { checkLaws } from '../support/laws.ts';
 import { holdWrite } from '../support/test-cluster.ts';
+import { until } from '../support/until.ts';
 import { openWorld, type Scene, type World } from '../support/world.ts';
 
 let world: World;
@@ -463,10 +464,11 @@ async function leaveBehind({ client, namespace, world: { db } }: Scene, deployme
 /** Waits until controllers have nothing left to do: the same objects, seen twice. */
 async function settled({ client, namespace }: Scene): Promise<void> {
   let before = '';
-  for (let same = 0; same < 3; ) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
+  let same = -1;
+  await until(async () => {
     const now = JSON.stringify(await client.versions(namespace));
     same = now === before ? same + 1 : 0;
     before = now;
-  }
+    return same === 3;
+  }, 'the controllers to be done');
 }

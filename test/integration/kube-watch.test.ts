@@ -12,6 +12,7 @@ import {
   json,
   startFakeApiServer,
 } from '../support/fake-api-server.ts';
+import { until } from '../support/until.ts';
 
 let authority: Authority;
 let server: FakeApiServer;
@@ -34,10 +35,6 @@ function clientOf(limits: Partial<KubeLimits> = {}): KubeClient {
     outbound: createOutbound([{ purpose: 'cluster', network: '127.0.0.1', prefix: 32, port: server.port }]),
     limits,
   });
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((done) => setTimeout(done, 2));
 }
 
 const pod = (name: string, resourceVersion: string, padding = '') => ({
@@ -92,10 +89,10 @@ describe('a watch over HTTPS', () => {
   test('reads events that arrive in pieces, without their managedFields', async () => {
     const watches = serve(() => ['a']);
     const { told, objects, finish } = startWatch(clientOf());
-    await until(() => watches.length === 1);
+    await until(() => watches.length === 1, 'watch 1');
     const text = line('ADDED', pod('bé', '11')) + line('MODIFIED', pod('a', '12'));
     for (const byte of Buffer.from(text)) watches[0]?.write(Buffer.of(byte));
-    await until(() => told.length === 4);
+    await until(() => told.length === 4, '4 events');
     assert.deepEqual(told, ['snapshot a', 'synced', 'ADDED bé', 'MODIFIED a']);
     assert.deepEqual(objects[1], {
       apiVersion: 'v1',
@@ -113,14 +110,14 @@ describe('a watch over HTTPS', () => {
   test('goes on from its last version when the connection breaks', async () => {
     const watches = serve(() => ['a']);
     const { told, finish } = startWatch(clientOf());
-    await until(() => watches.length === 1);
+    await until(() => watches.length === 1, 'watch 1');
     watches[0]?.write(line('BOOKMARK', { kind: 'Pod', apiVersion: 'v1', metadata: { resourceVersion: '15' } }));
     watches[0]?.write(line('ADDED', pod('b', '16')));
-    await until(() => told.length === 3);
+    await until(() => told.length === 3, '3 events');
     server.cut();
-    await until(() => watches.length === 2);
+    await until(() => watches.length === 2, 'watch 2');
     watches[1]?.write(line('DELETED', pod('b', '17')));
-    await until(() => told.length === 4);
+    await until(() => told.length === 4, '4 events');
     assert.match(server.seen.at(-1) ?? '', /resourceVersion=16&/);
     assert.deepEqual(told, ['snapshot a', 'synced', 'ADDED b', 'DELETED b']);
     await finish();
@@ -130,15 +127,15 @@ describe('a watch over HTTPS', () => {
     let names = ['a'];
     const watches = serve(() => names);
     const { told, finish } = startWatch(clientOf());
-    await until(() => watches.length === 1);
+    await until(() => watches.length === 1, 'watch 1');
     const serving = server;
     const identity = await authority.issue('api', ['127.0.0.1']);
     await serving.close();
-    await until(() => told.includes('broken'));
+    await until(() => told.includes('broken'), 'the watch to break');
     names = ['a', 'c'];
     server = await startFakeApiServer(identity, { port: serving.port });
     serve(() => names);
-    await until(() => told.at(-1) === 'synced' && told.length >= 5);
+    await until(() => told.at(-1) === 'synced' && told.length >= 5, 'another list');
     assert.deepEqual(told, ['snapshot a', 'synced', 'broken', 'snapshot a,c', 'synced']);
     await finish();
   });
@@ -152,7 +149,7 @@ describe('a watch over HTTPS', () => {
     const open = Array.from({ length: 20 }, () =>
       client.stream({ path, query: { watch: true }, signal: stop.signal }, sink),
     );
-    await until(() => watches.length === 20);
+    await until(() => watches.length === 20, 'watch 20');
     assert.equal((await client.list({ apiVersion: 'v1', plural: 'pods' })).kind, 'listed');
     stop.abort();
     const ends = await Promise.all(open);
@@ -166,7 +163,7 @@ describe('a watch over HTTPS', () => {
     const request = { path: '/api/v1/pods', query: { watch: true } };
     const sink = { onOpen: () => {}, onData: () => {} };
     const first = client.stream(request, sink);
-    await until(() => watches.length === 1);
+    await until(() => watches.length === 1, 'watch 1');
     const refused = await client.stream(request, sink);
     assert.ok(refused.kind === 'unreachable' && refused.code === 'busy' && !refused.sent);
     await client.close();
@@ -186,16 +183,16 @@ describe('a watch over HTTPS', () => {
       },
     };
     const done = client.stream({ path: '/api/v1/pods', query: { watch: true }, signal: stop.signal }, sink);
-    await until(() => watches.length === 1);
+    await until(() => watches.length === 1, 'watch 1');
     let sent = 0;
     while (watches[0]?.write('x'.repeat(65_536))) sent += 65_536;
     for (let n = 0; n < 200; n += 1) {
       watches[0]?.write('x'.repeat(65_536));
       sent += 65_536;
     }
-    await until(() => received > 64 * 1024);
+    await until(() => received > 64 * 1024, 'the first 64 KiB');
     const early = received;
-    await until(() => received > early);
+    await until(() => received > early, 'more to be read');
     assert.ok(received < 1024 * 1024, `${received} of ${sent} bytes were taken in`);
     stop.abort();
     await done;

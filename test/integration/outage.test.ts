@@ -9,6 +9,7 @@ import { openTestDatabase, withOrganisation } from '../support/database.ts';
 import { startTestPipeline } from '../support/pipelines.ts';
 import { withAdmin } from '../support/postgres.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
+import { until } from '../support/until.ts';
 
 let open: Awaited<ReturnType<typeof openTestDatabase<'cdaas_api'>>>;
 let proxy: TcpProxy;
@@ -31,14 +32,10 @@ after(async () => {
   await open.close();
 });
 
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 10));
-}
-
 /** Cuts the way to Postgres until so many attempts were made, and answers the times between them. */
 async function outage(attempts: number): Promise<number[]> {
   proxy.down();
-  await until(() => proxy.attempts.length >= attempts);
+  await until(() => proxy.attempts.length >= attempts, `${attempts} attempts`);
   proxy.up();
   return proxy.attempts.slice(1).map((at, index) => at - (proxy.attempts[index] ?? 0));
 }
@@ -56,11 +53,11 @@ describe('while Postgres is away', () => {
     assert.equal(proxy.attempts.length, 3);
     assert.ok(first > 900 && second > 1_900, `attempts came ${first} and ${second} ms apart`);
     assert.deepEqual(reports, ['lost']);
-    await until(() => reports.length > 1);
+    await until(() => reports.length > 1, 'the connection to be back');
     assert.deepEqual(reports, ['lost', 'back']);
     assert.equal(told, 1, 'whoever listens looks what it missed');
     await startTestPipeline(open.cdaas_api, await withOrganisation(open.cdaas_api));
-    await until(() => told > 1);
+    await until(() => told > 1, 'the events to be told');
   });
 
   it('the worker lock is tried for less and less often, told once, and held again', async (t) => {
@@ -73,7 +70,7 @@ describe('while Postgres is away', () => {
     const [first = 0] = await outage(2);
     assert.equal(proxy.attempts.length, 2);
     assert.ok(first > 900, `attempts came ${first} ms apart`);
-    await until(() => reports.length > 1);
+    await until(() => reports.length > 1, 'the connection to be back');
     assert.deepEqual(reports, ['lost', 'back']);
     const { rows } = await withAdmin(open.url, (admin) =>
       admin.query<{ held: boolean }>('select $1 = any (live_workers()) as held', [held.workerId]),
@@ -103,14 +100,14 @@ describe('while Postgres is away', () => {
     t.after(() => queue.close());
     await queue.consume(1, async ({ id }) => void served.push(id));
     await queue.enqueueWake('pipeline', first);
-    await until(() => served.includes(first));
+    await until(() => served.includes(first), 'the first wake');
     const gaps = await outage(20);
     const meanMs = gaps.reduce((sum, gap) => sum + gap, 0) / gaps.length;
     assert.ok(meanMs > 20, `${Math.round(1000 / meanMs)} attempts a second`);
     await until(async () => {
       await queue.enqueueWake('pipeline', second);
       return served.includes(second);
-    });
+    }, 'a wake after the outage');
     assert.equal(errors, 1);
   });
 });

@@ -12,6 +12,7 @@ import { advanceMany } from '@cdaas/control-plane/transitions.ts';
 import { openTestDatabase, withOrganisation } from '../support/database.ts';
 import { type Driving, openDriving, startTestPipeline, transitionOf } from '../support/pipelines.ts';
 import { withAdmin } from '../support/postgres.ts';
+import { until } from '../support/until.ts';
 
 let driving: Driving;
 let url: Driving['url'];
@@ -262,9 +263,9 @@ describe('the worker lock', () => {
         `cdaas worker ${held.workerId}`,
       ]),
     );
-    while (!(await isHeld()));
+    await until(isHeld, 'the lock to be held again');
     assert.ok(lost >= 1);
     await held.close();
-    while (await isHeld());
+    await until(async () => !(await isHeld()), 'the lock to be let go');
   });
 });
