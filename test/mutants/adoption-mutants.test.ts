@@ -3,6 +3,6 @@ import { testMutants } from './mutant-runner.ts';
 
 testMutants('one-line mutants of what is done with Deployment objects', {
   mutants,
-  lawTests: 'adoption-laws.test.ts',
+  lawTests: 'testing/adoption-cases.ts',
   isLaw: (title) => /^(law \d|driving)/.test(title),
 });

@@ -8,6 +8,7 @@ export const mutants: Mutant[] = [
     line: '...(change.orphan ? { orphan: true } : {}),',
     instead: '',
     killedBy: 'law 5',
+    within: 'taking over',
   },
   {
     name: 'a Deployment is taken over before the new pods are ready',
@@ -15,6 +16,7 @@ export const mutants: Mutant[] = [
     line: 'return { holds: ready >= condition.ready, detail',
     instead: 'return { holds: true, detail',
     killedBy: 'law 5',
+    within: 'a first version that is kept',
   },
   {
     name: 'a Deployment that is being taken over can be rolled back',
@@ -22,6 +24,7 @@ export const mutants: Mutant[] = [
     line: '(orphan|scale)',
     instead: '(scale)',
     killedBy: 'law 4',
+    within: 'taking over',
   },
   {
     name: 'a roll back begins while a lost deletion of a Deployment may still arrive',
@@ -29,6 +32,7 @@ export const mutants: Mutant[] = [
     line: "const isOfOld = ['oldReplicaSet', 'deployment'].includes(partOf(slot).part);",
     instead: "const isOfOld = ['oldReplicaSet'].includes(partOf(slot).part);",
     killedBy: 'law 4',
+    within: 'kept before, with other objects, stored',
   },
   {
     name: 'a Deployment is created at once as it shall be',
@@ -36,6 +40,7 @@ export const mutants: Mutant[] = [
     line: 'replicas, paused: true, template',
     instead: 'replicas, template',
     killedBy: 'law 5',
+    within: 'taking over and keeping',
   },
   {
     name: 'the user’s labels stay on the ReplicaSet when its Deployment is set aside',
@@ -43,6 +48,7 @@ export const mutants: Mutant[] = [
     line: "mode === 'canary' && old?.labels",
     instead: "mode === 'first' && old?.labels",
     killedBy: 'law 5',
+    within: 'kept before and after with a Deployment that comes and goes, stored',
   },
   {
     name: 'a roll back leaves a Deployment away that was kept',
@@ -50,6 +56,7 @@ export const mutants: Mutant[] = [
     line: '...restoreDeployments(state),',
     instead: '',
     killedBy: 'law 4',
+    within: 'kept before and after, stored',
   },
   {
     name: 'a ReplicaSet gets the user’s labels where there is no Deployment of ours',
@@ -57,6 +64,7 @@ export const mutants: Mutant[] = [
     line: 'return made && !isThere(index);',
     instead: 'return false;',
     killedBy: 'law 5',
+    within: 'kept before and after with a Deployment that comes and goes, stored',
   },
   {
     name: 'weights rise beside somebody’s Deployment',
@@ -64,12 +72,14 @@ export const mutants: Mutant[] = [
     line: " || isGuard(key, 'deployment');",
     instead: ';',
     killedBy: 'law 5',
+    within: '[50] with a Deployment that comes and goes, stored',
   },
   {
     name: 'root is set free beside somebody’s Deployment',
     file: 'deployment-object.ts',
-    line: '|F7\\.unpin\\.|F8\\.create\\.|end$)/.test(id)) return null;\n  return deploymentGuards',
-    instead: '|F8\\.create\\.|end$)/.test(id)) return null;\n  return deploymentGuards',
+    line: '|F7\\.unpin\\.|F8',
+    instead: '|F8',
     killedBy: 'law 5',
+    within: '[50] with a Deployment that comes and goes, stored',
   },
 ];

@@ -3,6 +3,6 @@ import { testMutants } from './mutant-runner.ts';
 
 testMutants('one-line mutants of the deployment machine', {
   mutants,
-  lawTests: 'deployment-laws.test.ts',
+  lawTests: 'testing/deployment-cases.ts',
   isLaw: (title) => /^(law \d|driving)/.test(title),
 });

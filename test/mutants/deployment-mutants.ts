@@ -8,6 +8,7 @@ export const mutants: Mutant[] = [
     line: 'return { holds: ready >= condition.ready, detail',
     instead: 'return { holds: true, detail',
     killedBy: 'law 4',
+    within: 'first deployment with other objects',
   },
   {
     name: 'weights rise while new pods are missing',
@@ -15,6 +16,7 @@ export const mutants: Mutant[] = [
     line: 'return { holds: ready < condition.ready, detail',
     instead: 'return { holds: false, detail',
     killedBy: 'law 1',
+    within: '[20, 60] among failing pods, stored',
   },
   {
     name: 'weights rise whatever the guards see',
@@ -22,6 +24,7 @@ export const mutants: Mutant[] = [
     line: 'return guardConditions(state).find(holding) ?? null;',
     instead: 'return null;',
     killedBy: 'law 1',
+    within: '[20, 60] among failing pods, stored',
   },
   {
     name: 'F1 does not drain',
@@ -29,6 +32,7 @@ export const mutants: Mutant[] = [
     line: "{ id: 'F1.drain', kind: 'drain' },",
     instead: '',
     killedBy: 'law 1',
+    within: '[50]',
   },
   {
     name: 'R2 comes before R1',
@@ -36,6 +40,7 @@ export const mutants: Mutant[] = [
     line: '...giveBack(state, shifted),',
     instead: '',
     killedBy: 'law 1',
+    within: '[50]',
   },
   {
     name: 'R1 of one pair comes after R2 of another',
@@ -43,6 +48,7 @@ export const mutants: Mutant[] = [
     line: '...giveBack(state, shifted),',
     instead: '...giveBack(state, shifted.slice(0, 1)),',
     killedBy: 'law 1',
+    within: '[20, 60] of two pairs',
   },
   {
     name: 'R2 of one pair comes after R3 of another',
@@ -50,6 +56,7 @@ export const mutants: Mutant[] = [
     line: "...removeSplits(state, split, 'R2'),",
     instead: "...removeSplits(state, split.slice(0, 1), 'R2'),",
     killedBy: 'law 4',
+    within: '[20, 60] of two pairs',
   },
   {
     name: 'each pair goes through all steps before the next pair begins',
@@ -57,6 +64,7 @@ export const mutants: Mutant[] = [
     line: '...shifting,',
     instead: '...pairs.flatMap((pair) => shifting.filter(({ id }) => id.endsWith(String(pair.index)))),',
     killedBy: 'law 4: the pairs',
+    within: '[20, 60] of two pairs',
   },
   {
     name: 'S6 of one pair comes before S5 of another',
@@ -65,6 +73,7 @@ export const mutants: Mutant[] = [
     instead:
       "podsBehind(state, pair, 'S5.wait', pair.index > 0 ? { service: pair.route.rootServiceName, hash: pair.old.hash, ready: null } : {",
     killedBy: 'law 4: the pairs',
+    within: '[20, 60] of two pairs',
   },
   {
     name: 'F2 of one pair comes before F1 of another',
@@ -73,6 +82,7 @@ export const mutants: Mutant[] = [
     instead:
       "...setWeights(pairs.slice(0, 1), 'F1', toNew), ...pinRoots(pairs.slice(0, 1), 'F2', ({ hash }) => hash), ...setWeights(pairs.slice(1), 'F1', toNew),",
     killedBy: 'law 3',
+    within: '[50]',
   },
   {
     name: 'what one pair lacks does not hold the others',
@@ -80,6 +90,7 @@ export const mutants: Mutant[] = [
     line: 'isRaiseGuard(key) && state.observed[key]?.holds === true;',
     instead: 'isRaiseGuard(key) && key.endsWith(String(partOf(slot).index)) && state.observed[key]?.holds === true;',
     killedBy: 'law 1',
+    within: '[60, 20] of two pairs among failing pods',
   },
   {
     name: 'a roll back does not write weights that seem to be in force',
@@ -87,6 +98,7 @@ export const mutants: Mutant[] = [
     line: "change.op === 'weights' && state.track === 'forward' && sameWeights(change.weights, stored)",
     instead: "change.op === 'weights' && sameWeights(change.weights, stored)",
     killedBy: 'law 1',
+    within: '[50]',
   },
   {
     name: 'S2 pins root to the new version',
@@ -94,6 +106,7 @@ export const mutants: Mutant[] = [
     line: "pinRoots(pairs, 'S2', ({ old }) => old.hash),",
     instead: "pinRoots(pairs, 'S2', ({ hash }) => hash),",
     killedBy: 'law 1',
+    within: '[50]',
   },
   {
     name: 'F3 gives traffic back to root before its endpoints are the new pods',
@@ -101,6 +114,7 @@ export const mutants: Mutant[] = [
     line: 'const listed = pods.every((pod) => !isReady(pod) || seen.pods.has(pod.metadata.name));',
     instead: "const listed = true; if (condition.ready !== null) return { holds: true, detail: '' };",
     killedBy: 'law 2',
+    within: '[20, 60] among failing pods, stored',
   },
   {
     name: 'a weight step does not wait for the mesh',
@@ -108,6 +122,7 @@ export const mutants: Mutant[] = [
     line: '...meshTakes(state, pairs, phase, weights),',
     instead: '',
     killedBy: 'law 3',
+    within: '[50]',
   },
   {
     name: 'F2 does not wait until F1 is confirmed',
@@ -115,6 +130,7 @@ export const mutants: Mutant[] = [
     line: "...meshTakes(state, pairs, 'F1', toNew),",
     instead: '',
     killedBy: 'law 3',
+    within: '[50]',
   },
   {
     name: 'a lost write is sent again without a look',
@@ -122,6 +138,7 @@ export const mutants: Mutant[] = [
     line: "if (effect.kind === 'write') doubtSent(state, effect);",
     instead: '',
     killedBy: 'law 4',
+    within: '[50]',
   },
   {
     name: 'a roll back begins while a lost pin may still arrive',
@@ -129,6 +146,7 @@ export const mutants: Mutant[] = [
     line: 'state.doubt === null && state.unsettled === null;',
     instead: 'state.doubt === null;',
     killedBy: 'law 4',
+    within: 'first deployment with other objects',
   },
   {
     name: 'a PATCH carries no resourceVersion',
@@ -136,6 +154,7 @@ export const mutants: Mutant[] = [
     line: '({ ...metadata, resourceVersion: effect.resourceVersion });',
     instead: '({ ...metadata });',
     killedBy: 'law 5',
+    within: '[50]',
   },
   {
     name: 'the new ReplicaSet is created with its pods',
@@ -143,6 +162,7 @@ export const mutants: Mutant[] = [
     line: 'replicas: 0,',
     instead: 'replicas: plan.workloads[0]?.replicas ?? 1,',
     killedBy: 'law 5',
+    within: '[50]',
   },
   {
     name: 'a split that somebody else made is taken for ours',
@@ -150,6 +170,7 @@ export const mutants: Mutant[] = [
     line: 'if (object.uid !== doubt.uid && isOurs(state, slot)) {',
     instead: 'if (object.uid === "" && isOurs(state, slot)) {',
     killedBy: 'law 5',
+    within: '[20, 60] among failing pods and edits by others',
   },
   {
     name: 'a late outcome of another call counts',
@@ -157,6 +178,7 @@ export const mutants: Mutant[] = [
     line: 'if (effect === null || effect.key !== event.key) return;',
     instead: 'if (effect === null) return;',
     killedBy: 'law 6',
+    within: '[50]',
   },
   {
     name: 'nobody looks at a wait again',
@@ -164,5 +186,6 @@ export const mutants: Mutant[] = [
     line: 'return { effect: null, until: due };',
     instead: 'return { effect: null, until: null };',
     killedBy: 'driving',
+    within: '[50]',
   },
 ];

@@ -3,6 +3,6 @@ import { testMutants } from './mutant-runner.ts';
 
 testMutants('one-line mutants of what is held', {
   mutants,
-  lawTests: 'held-laws.test.ts',
+  lawTests: 'testing/held-cases.ts',
   isLaw: (title) => /^(law \d|while held|driving)/.test(title),
 });

@@ -8,6 +8,7 @@ export const mutants: Mutant[] = [
     line: 'if (state.mending === null && state.disturbed.length === 0) return null;',
     instead: 'if (state.mending === null) return null;',
     killedBy: 'while held',
+    within: '[20, 60] and every edit',
   },
   {
     name: 'weights are given back before the pin is',
@@ -15,6 +16,7 @@ export const mutants: Mutant[] = [
     line: "const isFirst = partOf(slot).part !== 'split' ||",
     instead: 'const isFirst = true ||',
     killedBy: 'law 1',
+    within: '[60] and any two of edits and failing pods, stored',
   },
   {
     name: 'weights are given back to pods that are not there',
@@ -22,6 +24,7 @@ export const mutants: Mutant[] = [
     line: "raiseHeldBy(state, { id: '', slot, change: want }) === null",
     instead: 'true',
     killedBy: 'law 1',
+    within: '[60] and any two of edits and failing pods, stored',
   },
   {
     name: 'what was resumed stays frozen',
@@ -29,6 +32,7 @@ export const mutants: Mutant[] = [
     line: 'Object.assign(state, { frozen: [], fights: [] });',
     instead: 'state.fights = [];',
     killedBy: 'law 4',
+    within: '[20, 60] and every edit',
   },
   {
     name: 'the new version’s pods are given up past the point of no return',
@@ -36,5 +40,6 @@ export const mutants: Mutant[] = [
     line: "if (isPastReturn(state) && partOf(slot).part === 'newReplicaSet' && state.mending !== null) {",
     instead: 'if (state.mending === undefined) {',
     killedBy: 'law 4',
+    within: '[50] and an edit beside a call that is refused, stored',
   },
 ];

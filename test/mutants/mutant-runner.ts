@@ -16,12 +16,18 @@ export type Mutant = {
   instead: string;
   /** Beginning of the title of the test that fails. */
   killedBy: string;
+  /** Where the law tests are made of cases: the one in which it is noticed, which is explored before all others. */
+  within?: string;
 };
 
 const repository = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
-/** Titles of the law tests that fail on this version of the package. @throws where they did not run to their end */
-async function failuresOf(lawTests: string, mutant: Mutant | null): Promise<string[]> {
+/**
+ * Titles of the law tests that fail on this version of the package. @throws where they did not run to their end
+ *
+ * @param lawTests below packages/pipeline/src: a file of tests, or one of cases, of which `within` comes first
+ */
+async function failuresOf(lawTests: string, within: string | undefined, mutant: Mutant | null): Promise<string[]> {
   const folder = mkdtempSync(join(tmpdir(), 'cdaas-mutant-'));
   try {
     cpSync(join(repository, 'packages', 'pipeline', 'src'), join(folder, 'src'), { recursive: true });
@@ -36,7 +42,9 @@ async function failuresOf(lawTests: string, mutant: Mutant | null): Promise<stri
         source.replace(mutant.line, () => mutant.instead),
       );
     }
-    const args = ['--test', '--test-isolation=none', '--test-reporter=tap', join('src', lawTests)];
+    const file = within === undefined ? lawTests : 'one-case.test.ts';
+    if (within !== undefined) writeFileSync(join(folder, 'src', file), testsOf(lawTests, within, mutant === null));
+    const args = ['--test', '--test-isolation=none', '--test-reporter=tap', join('src', file)];
     const { NODE_TEST_CONTEXT: _, ...env } = process.env;
     const output = await new Promise<string>((resolve) => {
       execFile(process.execPath, args, { cwd: folder, env, maxBuffer: 64 * 1024 * 1024 }, (_error, stdout) =>
@@ -50,12 +58,23 @@ async function failuresOf(lawTests: string, mutant: Mutant | null): Promise<stri
   }
 }
 
+/** Law tests of cases. They end at the first breach, so that of a mutant no more than one case is explored. */
+function testsOf(casesFile: string, first: string, isAlone: boolean): string {
+  return `
+    import { cases } from './${casesFile}';
+    import { testLaws } from './testing/law-tests.ts';
+    const isFirst = ({ name }) => name === ${JSON.stringify(first)};
+    const others = cases.filter((one) => !isFirst(one));
+    testLaws('the laws', [...cases.filter(isFirst), ...(${isAlone} ? [] : others)]);
+  `;
+}
+
 /**
  * Each mutant is the pure package with one line made wrong, in a folder of its own. The law tests must fail on it, and
  * among them the law that the line serves. A mutant that survives, or whose line is not found, means: the laws are not
  * tested any more where they were, so mend the test and not the mutant.
  *
- * @param lawTests the file of the law tests, below packages/pipeline/src
+ * @param lawTests the file of the law tests, or of their cases, below packages/pipeline/src
  * @param isLaw which titles there are laws
  */
 export function testMutants(
@@ -69,12 +88,13 @@ export function testMutants(
     });
 
     test('without a change the copied package passes', async () => {
-      assert.deepEqual(await failuresOf(lawTests, null), []);
+      // Of one case: that all of them pass is what the tests beside the sources say.
+      assert.deepEqual(await failuresOf(lawTests, mutants[0]?.within, null), []);
     });
 
     for (const mutant of mutants) {
       test(`${mutant.name}: the tests of ${mutant.killedBy} notice`, async () => {
-        const killers = (await failuresOf(lawTests, mutant)).filter(isLaw);
+        const killers = (await failuresOf(lawTests, mutant.within, mutant)).filter(isLaw);
         table.push(`${mutant.name} | ${killers.join('; ') || 'nothing'}`);
         assert.ok(
           killers.some((killer) => killer.startsWith(mutant.killedBy)),

@@ -1,10 +1,8 @@
-import assert from 'node:assert/strict';
-import { before, describe, test } from 'node:test';
-import type { StrategyStep } from './plan.ts';
-import { type Disturbances, type Exploration, explore } from './testing/explore.ts';
-import { type Law, laws } from './testing/laws.ts';
-import { samplePairs } from './testing/samples.ts';
-import { type Action, createSetup, type How } from './testing/world.ts';
+import type { StrategyStep } from '../plan.ts';
+import type { Disturbances } from './explore.ts';
+import { calls, type LawCase, outcomes, rollBack, weight } from './law-tests.ts';
+import { samplePairs } from './samples.ts';
+import type { Action, How } from './world.ts';
 
 /**
  * The laws of design.md over every order of events of small strategies: every outcome of every call, the cluster early or
@@ -12,12 +10,9 @@ import { type Action, createSetup, type How } from './testing/world.ts';
  * shortest way to it.
  */
 
-const weight = (value: number): StrategyStep => ({ kind: 'setWeight', weight: value });
 const approval: StrategyStep = { kind: 'pause', untilApproved: true, approvalExpirationSeconds: null };
 
-const outcomes: How[] = ['lostApplied', 'lostNotApplied', 'unreachable', 'forbidden'];
 const everyOutcome: How[] = [...outcomes, 'serverError', 'throttled'];
-const rollBack: Action = { do: 'rollBack' };
 const failing: Action[] = [
   { do: 'kill', hash: 'new', count: 1 },
   { do: 'kill', hash: 'old', count: 2 },
@@ -29,19 +24,8 @@ const edits: Action[] = [
   { do: 'edit', what: 'weights' },
 ];
 
-/** A call that goes wrong in any way, and a person who wants the old version back, each at any point. */
-const calls: Disturbances = { calls: outcomes, others: [rollBack], most: { calls: 1, others: 1 } };
 /** Pods that fail, people who interfere, and a roll back, any two at any points. */
 const others: Disturbances = { calls: [], others: [rollBack, ...failing, ...edits], most: { calls: 0, others: 2 } };
-
-type Case = {
-  name: string;
-  set: Parameters<typeof createSetup>[0];
-  disturbances: Disturbances;
-  atLeast: number;
-  /** Where not every kind of end can be. */
-  ends?: string[];
-};
 
 /** Of several pairs there are too many orders to try everything at once: what goes wrong with calls, and what else does, apart. */
 const lostCalls: Disturbances = {
@@ -56,7 +40,7 @@ const oneOther = (...actions: Action[]): Disturbances => ({
 });
 const { two, mixed, shared } = samplePairs;
 
-const cases: Case[] = [
+export const cases: LawCase[] = [
   {
     name: '[50]',
     set: { steps: [weight(50)] },
@@ -137,41 +121,3 @@ const cases: Case[] = [
     atLeast: 4000,
   },
 ];
-
-describe('every order of events of small strategies', () => {
-  const explored = new Map<string, Exploration>();
-  before(() => {
-    for (const { name, set, disturbances } of cases) {
-      const exploration = explore(createSetup(set), disturbances);
-      explored.set(name, exploration);
-      // The first breach ends it: what comes after says little.
-      if (exploration.breaches.size > 0 || exploration.stuck !== null) return;
-    }
-  });
-
-  for (const [law, title] of Object.entries(laws) as [Law, string][]) {
-    test(title, () => {
-      for (const [name, { breaches }] of explored) {
-        const breach = breaches.get(law);
-        assert.ok(!breach, `${name}: ${breach?.message}\n  ${breach?.trace.join('\n  ')}`);
-      }
-    });
-  }
-
-  test('law 4: an end can be reached from every state', () => {
-    for (const [name, { stuck }] of explored) {
-      assert.equal(stuck, null, `${name}: no end from here\n  ${stuck?.join('\n  ')}`);
-    }
-  });
-
-  for (const { name, atLeast, ends: expected = ['CANCELLED', 'FAILED', 'SUCCEEDED'] } of cases) {
-    test(`the exploration of ${name} looks at thousands of states and reaches every kind of end that there is`, (context) => {
-      const exploration = explored.get(name);
-      assert.ok(exploration, 'not explored, because a case before it breaks a law');
-      const { states, transitions, ends } = exploration;
-      context.diagnostic(`${states} states, ${transitions} transitions, ends ${JSON.stringify(ends)}`);
-      assert.ok(states >= atLeast, `${states} states only, ${atLeast} expected`);
-      assert.deepEqual(Object.keys(ends).sort(), expected);
-    });
-  }
-});
