@@ -5,7 +5,8 @@
 //   npm test -- canary postgres   only test files whose path contains one of the words; no format and type check
 //
 // Two runs of node's own runner on Node 24: the pure tests, which lie beside the sources, in one process; then those under
-// test/ that need processes, each file in its own, two at a time. The last line is the totals.
+// test/ that need processes, and the pure ones that take long, each file in its own, two at a time, the longest first. The
+// last line is the totals.
 import { spawn, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -49,6 +50,27 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 /** Test files that import this, by whatever way, have cases on a real Kubernetes control plane. */
 const realCluster = join(root, 'test', 'support', 'real-cluster.ts');
 
+/**
+ * Files that take the longest, by what they took, so that none of them is begun last and runs beside an idle core. A file
+ * that is not named here comes after them.
+ */
+const longest = [
+  'test/engine/unpleasant.test.ts',
+  'test/crash/kills.test.ts',
+  'test/conformance/sandbox-gitops.test.ts',
+  'test/standalone/postgres-killed.test.ts',
+  'packages/pipeline/src/laws.test.ts',
+  'test/conformance/real-gitops-deployments.test.ts',
+  'test/conformance/real-gitops.test.ts',
+  'test/engine/mesh.test.ts',
+  'test/crash/dependants.test.ts',
+  'test/standalone/life.test.ts',
+  'test/conformance/real-runs.test.ts',
+  'test/engine/unpleasant-neighbours.test.ts',
+  'test/mutants/deployment-mutants.test.ts',
+  'test/crash/adoption-kills.test.ts',
+].map((file) => file.replaceAll('/', sep));
+
 const groups = [];
 try {
   checkNode();
@@ -56,22 +78,22 @@ try {
   await ensurePrismaClient();
   const words = process.argv.slice(2);
   const wanted = (file) => words.length === 0 || words.some((word) => file.includes(word));
-  const pure = [...testFiles('packages'), ...testFiles('apps'), join('test', 'architecture.test.ts')].filter(wanted);
-  const withProcesses = testFiles('test').filter(
-    (file) => file !== join('test', 'architecture.test.ts') && wanted(file),
-  );
+  const architecture = join('test', 'architecture.test.ts');
+  const all = [...testFiles('packages'), ...testFiles('apps'), ...testFiles('test')].filter(wanted);
+  const isPure = (file) => (!file.startsWith('test') && !longest.includes(file)) || file === architecture;
+  const pure = all.filter(isPure);
+  const place = (file) => (longest.includes(file) ? longest.indexOf(file) : longest.length);
+  const alone = all.filter((file) => !isPure(file)).sort((one, other) => place(one) - place(other));
 
   if (words.length === 0) await check();
-  if (pure.length > 0) await runTests(pure, ['--test-isolation=none'], () => 'unit');
-  if (withProcesses.length > 0 && !interrupted) {
+  if (pure.length > 0) {
+    const reporter = join('scripts', 'test-reporter.mjs');
+    await runTests(['--test', '--test-isolation=none', `--test-reporter=./${reporter}`], pure, () => 'unit');
+  }
+  if (alone.length > 0 && !interrupted) {
     redis = await startRedis();
-    if (withProcesses.some((file) => reaches(file, realCluster))) await buildKubernetes();
-    const setup = join('test', 'support', 'global-setup.ts');
-    await runTests(
-      withProcesses,
-      ['--test-concurrency=2', ...(existsSync(join(root, setup)) ? [`--test-global-setup=${setup}`] : [])],
-      groupOf,
-    );
+    if (alone.some((file) => reaches(file, realCluster))) await buildKubernetes();
+    await runTests([join('scripts', 'test-run.mjs')], alone, groupOf);
   }
 } catch (error) {
   reportAndFail(error);
@@ -96,33 +118,27 @@ async function check() {
   });
 }
 
-/** Runs test files with node's runner and adds their counts to the groups that `groupOf` puts them in. */
-async function runTests(files, flags, groupOf) {
-  console.log(`\n${files.length} test files: node --test ${flags.join(' ')}`);
+/** Runs test files by a command and adds their counts to the groups that `groupOf` puts them in. */
+async function runTests(command, files, groupOf) {
+  console.log(`\n${files.length} test files: node ${command.join(' ')}`);
   const counts = join(scratch, `${groups.length}.json`);
-  const reporter = join(root, 'scripts', 'test-reporter.mjs');
-  const start = Date.now();
-  const code = await run(node24, ['--test', `--test-reporter=${reporter}`, ...flags, ...files], {
-    ...env,
-    CDAAS_TEST_COUNTS: counts,
-  });
+  const code = await run(node24, [...command, ...files], { ...env, CDAAS_TEST_COUNTS: counts });
   const results = existsSync(counts) ? JSON.parse(readFileSync(counts, 'utf8')) : {};
-  const found = new Map();
+  const found = new Map(groups.map((group) => [group.name, group]));
   for (const [file, result] of Object.entries(results)) {
     const group = found.get(groupOf(file)) ?? { name: groupOf(file), passed: 0, failed: 0, skipped: 0, ms: 0 };
     for (const key of ['passed', 'failed', 'skipped', 'ms']) group[key] += result[key];
+    if (!groups.includes(group)) groups.push(group);
     found.set(group.name, group);
   }
-  const list = [...found.values()];
-  if (list.length === 1) list[0].ms = Date.now() - start;
-  groups.push(...list);
-  const told = list.some((group) => group.failed > 0);
+  const told = Object.values(results).some(({ failed }) => failed > 0);
   if (code !== 0 && !told)
     groups.push({ name: 'runner', passed: 0, failed: 1, skipped: 0, ms: 0, why: `exit code ${code}` });
 }
 
 /** A file's folder under test/, and the cluster that its cases say to have run on (test-reporter.mjs). */
 function groupOf(file) {
+  if (!file.startsWith('test')) return 'unit';
   const [path, cluster] = file.split('#');
   const folder = path.split(sep)[1] ?? path;
   return cluster ? `${folder} ${cluster}` : folder;

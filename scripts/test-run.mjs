@@ -1,0 +1,16 @@
+// Runs test files, each in a process of its own and two at a time, in the order in which they are given: `node --test` would
+// sort them by name.
+import { join } from 'node:path';
+import { compose } from 'node:stream';
+import { run } from 'node:test';
+import report from './test-reporter.mjs';
+
+const tests = run({
+  files: process.argv.slice(2),
+  concurrency: 2,
+  globalSetupPath: join('test', 'support', 'global-setup.ts'),
+});
+tests.on('test:fail', () => {
+  process.exitCode = 1;
+});
+compose(tests, report).pipe(process.stdout);
