@@ -185,6 +185,8 @@ describe('the story of a run', () => {
       narrateObservation({ ...mesh, key: 'F3.mesh.0' }, true, ''),
       'The mesh leads all traffic through Service web again',
     );
+    const dropped = { ...base, key: 'F4.mesh.0', kind: 'meshDropped' as const, root: 'web' };
+    assert.equal(narrateObservation(dropped, true, ''), 'The mesh dropped the split of Service web');
   });
 });
 

@@ -108,6 +108,7 @@ export function narrateObservation(condition: Condition, holds: boolean, detail:
       ? `The mesh leads all traffic through Service ${condition.root} again`
       : meshTook(condition);
   }
+  if (holds && condition.kind === 'meshDropped') return `The mesh dropped the split of Service ${condition.root}`;
   return detail;
 }
 
