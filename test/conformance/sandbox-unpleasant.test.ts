@@ -1,0 +1,3 @@
+import { runUnpleasant } from './unpleasant.ts';
+
+runUnpleasant('sandbox', (world) => world.cluster());
