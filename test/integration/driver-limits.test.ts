@@ -7,7 +7,7 @@ import { decideDeployment } from '@cdaas/pipeline/deployment-machine.ts';
 import { type DeploymentState, initialState, type WriteEffect } from '@cdaas/pipeline/deployment-state.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import { namespace, newHash, samplePlan } from '@cdaas/pipeline/testing/samples.ts';
-import { createAuthority, type FakeApiServer, json, refusal, startFakeApiServer } from '../support/fake-api-server.ts';
+import { createAuthority, type FakeApiServer, json, startFakeApiServer } from '../support/fake-api-server.ts';
 import { allowing, token } from '../support/kube-outcomes.ts';
 
 // A plan was checked against the limits of its cluster when it was started (cluster-limits.ts). The driver checks again,
@@ -28,10 +28,13 @@ beforeEach(() => {
     const path = (request.url ?? '').split('?')[0] ?? '';
     const resources = served[path];
     if (resources) return json(response, 200, { kind: 'APIResourceList', groupVersion: groupOf(path), resources });
-    if (/\/(services|pods|replicasets)$/.test(path) && request.method === 'GET') {
+    if (/\/(services|pods|replicasets|deployments)$/.test(path) && request.method === 'GET') {
       return json(response, 200, { kind: 'List', apiVersion: 'v1', metadata: { resourceVersion: '1' }, items: [] });
     }
-    refusal(response, 404, 'NotFound');
+    // Of an object an API server says which it did not find; nothing else is believed.
+    const status = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', reason: 'NotFound', code: 404 };
+    const name = path.split('/').at(-1);
+    json(response, 404, { ...status, message: `${name} not found`, details: { name } });
   });
 });
 
@@ -43,6 +46,9 @@ const served: Record<string, { name: string; kind: string; namespaced: boolean }
   '/apis/apps/v1': ['Deployment', 'ReplicaSet'].map((kind) => {
     return { name: `${kind.toLowerCase()}s`, kind, namespaced: true };
   }),
+  '/apis/apiextensions.k8s.io/v1': [
+    { name: 'customresourcedefinitions', kind: 'CustomResourceDefinition', namespaced: false },
+  ],
   '/apis/policies.example.org/v1': [{ name: 'clusterrules', kind: 'ClusterRule', namespaced: false }],
 };
 
@@ -95,7 +101,46 @@ test('a custom kind that lies outside of namespaces fails its target before anyt
     [],
   );
   const allowed = await perform(plan, state, { clusterScopedKinds: ['ClusterRule'] });
-  assert.doesNotMatch(JSON.stringify(allowed), /is not allowed in cluster/);
+  assert.ok(allowed.type === 'surveyed', JSON.stringify(allowed));
+  assert.ok(!JSON.stringify(allowed.survey.problems).includes('ClusterRule'));
+});
+
+test('a kind that the cluster does not serve fails its target by name before anything is changed', async () => {
+  const unserved = { apiVersion: 'certs.example.org/v1', kind: 'Certificate', metadata: { name: 'web', namespace } };
+  const ofOther = { ...unserved, apiVersion: 'policies.example.org/v1' };
+  const event = await perform(planWith([unserved, ofOther]), begun(planWith([unserved, ofOther])), {});
+  assert.ok(event.type === 'surveyed', JSON.stringify(event));
+  const { problems } = event.survey;
+  for (const { apiVersion } of [unserved, ofOther]) {
+    const said = {
+      object: `Certificate ${namespace}/web`,
+      words: `the cluster does not serve Certificate of ${apiVersion}`,
+    };
+    assert.ok(
+      problems.some(({ object, message }) => object === said.object && message.startsWith(said.words)),
+      JSON.stringify(problems),
+    );
+  }
+  const { state } = decideDeployment(begun(planWith([unserved, ofOther])), event);
+  assert.equal(state.status, 'FAILED');
+  assert.ok(
+    server.seen.every((line) => line.startsWith('GET')),
+    'nothing is changed',
+  );
+});
+
+test('a kind that a definition of the same file brings is no problem', async () => {
+  const certificate = { apiVersion: 'certs.example.org/v1', kind: 'Certificate', metadata: { name: 'web', namespace } };
+  const definition = {
+    apiVersion: 'apiextensions.k8s.io/v1',
+    kind: 'CustomResourceDefinition',
+    metadata: { name: 'certificates.certs.example.org' },
+    spec: { group: 'certs.example.org', names: { kind: 'Certificate', plural: 'certificates' } },
+  };
+  const plan = planWith([definition, certificate]);
+  const event = await perform(plan, begun(plan), { clusterScopedKinds: ['CustomResourceDefinition'] });
+  assert.ok(event.type === 'surveyed', JSON.stringify(event));
+  assert.ok(!JSON.stringify(event.survey.problems).includes('Certificate'), JSON.stringify(event.survey.problems));
 });
 
 test('a namespace that was closed after the start fails its target before anything is changed', async () => {

@@ -25,6 +25,8 @@ export type Surroundings = {
   autoscalers: KubernetesObject[];
   /** The plan's other objects as they are now, in the plan's order. */
   existing: (KubernetesObject | undefined)[];
+  /** The plan's other objects whose kinds the cluster does not serve, by their place in the plan. */
+  unserved?: readonly number[];
   splitApiVersion: string | undefined;
   /** The schema of TrafficSplits that the cluster publishes, where it publishes one. */
   splitSchema?: unknown;

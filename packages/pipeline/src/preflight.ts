@@ -4,6 +4,7 @@ import { type Problem, partOf, type Survey, type Tracked } from './deployment-st
 import type { KubernetesObject } from './kubernetes.ts';
 import type { DeploymentPlan } from './plan.ts';
 import { checkDeployments } from './preflight-deployments.ts';
+import { checkKinds } from './preflight-kinds.ts';
 import { type Look, type Surroundings, type Versions, versionsOf } from './preflight-look.ts';
 import { checkGivenCanary, checkRoot, checkServiceChanges, serviceNamed, warnOfOthers } from './preflight-services.ts';
 import { checkOtherSplits, checkServiceProfile, inTheWay } from './preflight-traffic.ts';
@@ -35,6 +36,7 @@ export function survey(plan: DeploymentPlan, run: Look['run'], seen: Surrounding
   for (const version of versions) warnOfOthers(look, version);
   warnOfSharedConfiguration(look, versions);
   checkDeployments(look);
+  checkKinds(look);
 
   return {
     problems,

@@ -99,6 +99,7 @@ export async function readSurroundings(
       deployments,
       autoscalers: [...hpas, ...scaledObjects],
       existing: existing.map(objectOf),
+      unserved: existing.flatMap((found, index) => (found.kind === 'got' && found.isUnserved ? [index] : [])),
       splitApiVersion,
       splitSchema,
       meshConfirmation: asked.meshConfirmation,
@@ -258,7 +259,7 @@ async function listAll(
 
 async function getObject(client: KubeClient, { apiVersion, kind, metadata }: KubernetesObject): Promise<Got | Outcome> {
   const resource = await client.findResource(apiVersion, kind);
-  if (resource.kind === 'absent') return got(undefined);
+  if (resource.kind === 'absent') return { kind: 'got', object: undefined, isUnserved: true };
   if (resource.kind !== 'found') return resource;
   const namespace = resource.namespaced ? metadata.namespace : undefined;
   const { name } = metadata;
@@ -276,7 +277,12 @@ function noneOf(apiVersion: string, kind: string): [] | Outcome {
   return builtIn.includes(apiVersion) ? misunderstood(`the cluster does not serve ${kind} of ${apiVersion}`) : [];
 }
 
-type Got = { kind: 'got'; object: KubernetesObject | undefined };
+type Got = {
+  kind: 'got';
+  object: KubernetesObject | undefined;
+  /** There is none, because the cluster does not serve its kind. */
+  isUnserved?: true;
+};
 
 function got(object: KubernetesObject | undefined): Got {
   return { kind: 'got', object };
