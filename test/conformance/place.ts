@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { type Answer, apply, type Body, type Client, merge, until } from '../sandbox/client.ts';
+import { type Answer, apply, type Body, type Client, merge } from '../sandbox/client.ts';
+import { until } from '../support/until.ts';
 
 /** Where one case takes place: a namespace of its own in one of the clusters. */
 export type Place = Client & {
@@ -59,10 +60,10 @@ export function eventually(
   path: string,
   holds: (body: Body) => boolean | undefined,
 ): Promise<Body> {
-  return until(what, async () => {
+  return until(async () => {
     const { body } = await at.call('GET', path);
     return holds(body) ? body : undefined;
-  });
+  }, what);
 }
 
-export { type Answer, apply, type Body, merge, until };
+export { type Answer, apply, type Body, merge };

@@ -1,5 +1,6 @@
-import { createClient, until } from '../sandbox/client.ts';
+import { createClient } from '../sandbox/client.ts';
 import { useRealCluster } from '../support/real-cluster.ts';
+import { until } from '../support/until.ts';
 import type { Subject } from './suite.ts';
 
 export async function openRealSubject(): Promise<Subject> {
@@ -33,9 +34,9 @@ export async function openRealSubject(): Promise<Subject> {
         matchResources: { namespaceSelector },
       });
       const probe = `/api/v1/namespaces/${namespace}/configmaps?dryRun=All`;
-      await until('the policy is in force', async () => {
+      await until(async () => {
         return (await client.call('POST', probe, { metadata: { name: 'probe' } })).code === 422;
-      });
+      }, 'the policy is in force');
     },
     async close() {
       for (const path of policies) await client.call('DELETE', path);

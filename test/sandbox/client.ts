@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
-import { setTimeout } from 'node:timers/promises';
 import type { Cause } from '@cdaas/sandbox/errors.ts';
 import type { Condition, Endpoint, Metadata } from '@cdaas/sandbox/objects.ts';
 import { type Sandbox, type SandboxOptions, startSandbox } from '@cdaas/sandbox/sandbox.ts';
@@ -136,20 +135,6 @@ export async function testCluster(t: TestContext, options: Partial<SandboxOption
     await sandbox.stop();
   });
   return { ...client, sandbox };
-}
-
-/** Waits until a question has an answer, at most ten seconds. */
-export async function until<T>(
-  what: string,
-  ask: () => T | undefined | false | Promise<T | undefined | false>,
-): Promise<T> {
-  const deadline = Date.now() + 10_000;
-  while (true) {
-    const answer = await ask();
-    if (answer) return answer;
-    if (Date.now() > deadline) throw new Error(`never happened: ${what}`);
-    await setTimeout(5);
-  }
 }
 
 export function service(name: string, selector: Record<string, string>, more: object = {}): object {

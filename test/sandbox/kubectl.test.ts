@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
-import { type Body, temporaryFolder, testCluster, until } from './client.ts';
+import { until } from '../support/until.ts';
+import { type Body, temporaryFolder, testCluster } from './client.ts';
 
 const run = promisify(execFile);
 const installed = spawnSync('kubectl', ['version', '--client'], { stdio: 'ignore' }).status === 0;
@@ -97,10 +98,10 @@ test('kubectl get -w prints a change as it happens', { skip }, async (t) => {
   t.after(() => watching.kill());
   const lines: string[] = [];
   createInterface({ input: watching.stdout }).on('line', (line) => lines.push(line));
-  await until('the first row', () => lines.some((line) => line.includes('90,10')));
+  await until(() => lines.some((line) => line.includes('90,10')), 'the first row');
   const weights = '[{"service":"web","weight":50},{"service":"web-canary","weight":50}]';
   await kubectl('patch', '-n', 'shop', 'ts/web', '--type=merge', '-p', `{"spec":{"backends":${weights}}}`);
-  await until('the changed row', () => lines.some((line) => line.includes('50,50')));
+  await until(() => lines.some((line) => line.includes('50,50')), 'the changed row');
 });
 
 test('kubectl is told whose field it would take, and takes it by force', { skip }, async (t) => {

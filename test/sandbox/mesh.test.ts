@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { until } from '../support/until.ts';
 import {
   apps,
   type Body,
@@ -11,7 +12,6 @@ import {
   service,
   splits,
   testCluster,
-  until,
   workload,
 } from './client.ts';
 
@@ -26,7 +26,7 @@ async function twoVersions(client: Client): Promise<void> {
     await client.call('POST', `${apps}/replicasets`, workload(`web-${version}`, 2, labels, `example/web:${version}`));
   }
   for (const name of ['web', 'web-canary']) {
-    await until(`${name} has endpoints`, async () => (await readyEndpoints(client, name)).length === 2);
+    await until(async () => (await readyEndpoints(client, name)).length === 2, `${name} has endpoints`);
   }
 }
 
@@ -41,11 +41,11 @@ const backends = (old: number, fresh: number) => ({
 });
 
 function overridden(client: Client, weights: string[]): Promise<Body> {
-  return until(`the mesh has ${weights}`, async () => {
+  return until(async () => {
     const { body } = await client.call('GET', `${profiles}/${root}`);
     const overrides = body.spec?.dstOverrides ?? [];
     return overrides.map((one) => one.weight).join() === weights.join() && body;
-  });
+  }, `the mesh has ${weights}`);
 }
 
 test('traffic follows the weights of a TrafficSplit once the adaptor has written them', async (t) => {
@@ -81,7 +81,7 @@ test('a chosen backend without ready endpoints fails the request', async (t) => 
   await client.call('POST', splits, { metadata: { name: 'web' }, ...backends(0, 100) });
   await overridden(client, ['0', '100']);
   await client.call('PATCH', `${apps}/replicasets/web-v2`, { spec: { replicas: 0 } }, merge);
-  await until('the canary has none', async () => (await readyEndpoints(client, 'web-canary')).length === 0);
+  await until(async () => (await readyEndpoints(client, 'web-canary')).length === 0, 'the canary has none');
   const answers = client.sandbox.send({ namespace: 'default', service: 'web', count: 10 });
   assert.deepEqual(answers, { answers: {}, failed: 10 });
 });
@@ -95,9 +95,9 @@ test('an adaptor that is down misses deletions and takes the rest when it comes 
   const other = { service: 'api', backends: [{ service: 'api', weight: 1 }] };
   await client.call('POST', splits, { metadata: { name: 'api' }, spec: other });
   client.sandbox.adaptor.down = false;
-  await until('the other split is taken', async () => {
+  await until(async () => {
     return (await client.call('GET', `${profiles}/api.default.svc.cluster.local`)).code === 200;
-  });
+  }, 'the other split is taken');
   await overridden(client, ['100', '0']);
 });
 
@@ -105,9 +105,9 @@ test('the adaptor is down while its workload has no pod', async (t) => {
   const client = await testCluster(t);
   const deployment = '/apis/apps/v1/namespaces/linkerd-smi/deployments/smi-adaptor';
   const available = (count: number) =>
-    until(`${count} adaptor pods`, async () => {
+    until(async () => {
       return ((await client.call('GET', deployment)).body.status?.availableReplicas ?? 0) === count;
-    });
+    }, `${count} adaptor pods`);
   await available(1);
   await client.call('PATCH', deployment, { spec: { replicas: 0 } }, merge);
   await available(0);
@@ -124,8 +124,8 @@ test('a ServiceProfile that says so is left alone', async (t) => {
   await client.call('POST', splits, { metadata: { name: 'web' }, ...backends(100, 0) });
   const other = { service: 'api', backends: [{ service: 'api', weight: 1 }] };
   await client.call('POST', splits, { metadata: { name: 'later' }, spec: other });
-  await until('a later split is taken', async () => {
+  await until(async () => {
     return (await client.call('GET', `${profiles}/api.default.svc.cluster.local`)).code === 200;
-  });
+  }, 'a later split is taken');
   await overridden(client, []);
 });

@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { startSandbox } from '@cdaas/sandbox/sandbox.ts';
+import { until } from '../support/until.ts';
 import {
   apps,
   type Client,
@@ -17,7 +18,6 @@ import {
   readyEndpoints,
   service,
   temporaryFolder,
-  until,
   workload,
 } from './client.ts';
 
@@ -47,7 +47,7 @@ test('after a kill the same cluster is there: address, token, objects, versions,
   const first = await run(t, dataDir);
   await first.client.call('POST', `${core}/services`, service('web', { app: 'web' }));
   await first.client.call('POST', `${apps}/replicasets`, workload('web', 2, { app: 'web' }));
-  await until('endpoints', async () => (await readyEndpoints(first.client, 'web')).length === 2);
+  await until(async () => (await readyEndpoints(first.client, 'web')).length === 2, 'endpoints');
   const { body: before } = await first.client.call('GET', `${core}/services/web`);
   const list = await first.client.call('GET', `${core}/services`);
   const pods = (await readyEndpoints(first.client, 'web')).sort();
@@ -63,7 +63,7 @@ test('after a kill the same cluster is there: address, token, objects, versions,
   const patch = { metadata: { resourceVersion, labels: { a: '1' } } };
   assert.equal((await second.client.call('PATCH', `${core}/services/web`, patch, merge)).code, 200);
   await second.client.call('PATCH', `${apps}/replicasets/web`, { spec: { replicas: 3 } }, merge);
-  await until('a third endpoint', async () => (await readyEndpoints(second.client, 'web')).length === 3);
+  await until(async () => (await readyEndpoints(second.client, 'web')).length === 3, 'a third endpoint');
 });
 
 test('whatever was answered before a kill is there after it', async (t) => {
@@ -83,7 +83,7 @@ test('whatever was answered before a kill is there after it', async (t) => {
         confirmed.push(name);
       }
     });
-    await until('some writes are confirmed', () => confirmed.length >= target);
+    await until(() => confirmed.length >= target, 'some writes are confirmed');
     await kill(running);
     await Promise.all(writers);
   }
@@ -112,7 +112,7 @@ test('a watch goes on over a restart where its version is still in the log, else
   };
   await restart();
   const { events } = await client.watch(path);
-  await until('the missed event', () => events.length > 0);
+  await until(() => events.length > 0, 'the missed event');
   assert.equal(events[0]!.object.metadata.name, 'b');
   await restart();
   const late = await client.watch(path);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { apply, type Cases, type Place, until } from '../place.ts';
+import { until } from '../../support/until.ts';
+import { apply, type Cases, type Place } from '../place.ts';
 
 /** Who may do what: credentials, RBAC and the question that registration asks. */
 export const accessCases: Cases = {
@@ -41,7 +42,7 @@ export const accessCases: Cases = {
       { apiGroups: ['apps'], resources: ['replicasets'], verbs: ['get', 'list'] },
     ]);
     const list = () => at.call('GET', `${at.apps}/replicasets`, undefined, headers);
-    await until('the right is in force', async () => (await list()).code === 200);
+    await until(async () => (await list()).code === 200, 'the right is in force');
     assert.equal((await at.call('GET', '/apis/apps/v1/namespaces/default/replicasets', undefined, headers)).code, 403);
     assert.equal((await at.call('GET', '/apis/apps/v1/replicasets', undefined, headers)).code, 403);
     assert.equal((await at.call('DELETE', `${at.apps}/replicasets/web`, undefined, headers)).code, 403);
@@ -53,7 +54,7 @@ export const accessCases: Cases = {
     const { headers } = await account(at, [{ apiGroups: [''], resources: ['configmaps'], verbs: ['get', 'patch'] }]);
     const path = `${at.core}/configmaps/web?fieldManager=cdaas`;
     const object = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'web' } };
-    await until('the right is in force', async () => (await at.call('GET', path, undefined, headers)).code === 404);
+    await until(async () => (await at.call('GET', path, undefined, headers)).code === 404, 'the right is in force');
     const refused = await at.call('PATCH', path, object, { ...apply, ...headers });
     assert.deepEqual([refused.code, refused.body.reason], [403, 'Forbidden']);
     assert.match(refused.body.message, /cannot create resource "configmaps"/);
@@ -64,7 +65,7 @@ export const accessCases: Cases = {
   'a namespace can be read by a right in it': async (at) => {
     const { headers } = await account(at, [{ apiGroups: [''], resources: ['namespaces'], verbs: ['get'] }]);
     const path = `/api/v1/namespaces/${at.namespace}`;
-    await until('the right is in force', async () => (await at.call('GET', path, undefined, headers)).code === 200);
+    await until(async () => (await at.call('GET', path, undefined, headers)).code === 200, 'the right is in force');
     const { code, body } = await at.call('GET', '/api/v1/namespaces/default', undefined, headers);
     assert.equal(code, 403);
     assert.match(body.message, /^namespaces "default" is forbidden: .* in the namespace "default"$/);
@@ -79,7 +80,7 @@ export const accessCases: Cases = {
       assert.deepEqual([code, body.kind], [201, 'SelfSubjectAccessReview']);
       return body.status.allowed;
     };
-    await until('the right is in force', () => ask('patch', 'services'));
+    await until(() => ask('patch', 'services'), 'the right is in force');
     assert.equal(await ask('delete', 'services'), false);
     assert.equal(await ask('patch', 'services', { namespace: 'default' }), false);
     assert.equal(await ask('patch', 'services', { namespace: '' }), false);
@@ -100,7 +101,7 @@ export const accessCases: Cases = {
       const listed = resourceRules as Record<string, string[]>[];
       return listed.filter(({ resources }) => resources?.includes(of));
     };
-    await until('the right is in force', async () => (await rules(at.namespace, 'services')).length > 0);
+    await until(async () => (await rules(at.namespace, 'services')).length > 0, 'the right is in force');
     const services = { verbs: ['get', 'patch'], apiGroups: [''], resources: ['services'] };
     assert.deepEqual(await rules(at.namespace, 'services'), [services]);
     const named = { verbs: ['get'], apiGroups: ['apps'], resources: ['deployments'], resourceNames: ['web'] };
@@ -129,8 +130,8 @@ export const accessCases: Cases = {
       subjects: [{ kind: 'ServiceAccount', name, namespace: at.namespace }],
     });
     await until(
-      'the right is in force',
       async () => (await at.call('GET', '/api/v1/services', undefined, headers)).code === 200,
+      'the right is in force',
     );
     assert.equal((await at.call('GET', '/apis/apps/v1/namespaces/default/replicasets', undefined, headers)).code, 200);
     assert.equal((await at.call('GET', `${at.core}/pods`, undefined, headers)).code, 403);
@@ -138,8 +139,8 @@ export const accessCases: Cases = {
     assert.equal((await at.call('GET', `${at.core}/configmaps/other`, undefined, headers)).code, 403);
     await at.done('DELETE', `${rbac}/clusterrolebindings/${role}`);
     await until(
-      'the right is lost',
       async () => (await at.call('GET', '/api/v1/services', undefined, headers)).code === 403,
+      'the right is lost',
     );
     await at.done('DELETE', `${rbac}/clusterroles/${role}`);
   },

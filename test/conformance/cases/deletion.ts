@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { service, workload } from '../../sandbox/client.ts';
-import { type Body, type Cases, eventually, merge, type Place, until } from '../place.ts';
+import { until } from '../../support/until.ts';
+import { type Body, type Cases, eventually, merge, type Place } from '../place.ts';
 
 /** Deleting, with the preconditions of uid and resourceVersion that every deletion of the engine carries. */
 export const deletionCases: Cases = {
@@ -86,8 +87,8 @@ export const deletionCases: Cases = {
     assert.deepEqual(body.metadata.finalizers, ['orphan'], 'it lingers until they are free');
     assert.ok(body.metadata.deletionTimestamp);
     await until(
-      'the Deployment is gone',
       async () => (await at.call('GET', `${at.apps}/deployments/web`)).code === 404,
+      'the Deployment is gone',
     );
     const { items } = await eventually(at, 'the ReplicaSet is free', `${at.apps}/replicasets`, (list) =>
       list.items.every(({ metadata }) => !metadata.ownerReferences?.length),
@@ -113,13 +114,13 @@ export const deletionCases: Cases = {
     assert.deepEqual(owner.metadata.finalizers, ['foregroundDeletion']);
     assert.ok(owner.metadata.deletionTimestamp && marked);
     await at.done('PATCH', pod, { metadata: { finalizers: null } }, merge);
-    await until('the owner is gone', async () => (await at.call('GET', `${at.apps}/replicasets/web`)).code === 404);
+    await until(async () => (await at.call('GET', `${at.apps}/replicasets/web`)).code === 404, 'the owner is gone');
   },
 
   'what names an owner that does not exist is collected': async (at) => {
     const owner = { apiVersion: 'v1', kind: 'ConfigMap', name: 'nobody', uid: '00000000-0000-4000-8000-00000000000a' };
     await at.done('POST', `${at.core}/configmaps`, { metadata: { name: 'web', ownerReferences: [owner] } });
-    await until('it is collected', async () => (await at.call('GET', `${at.core}/configmaps/web`)).code === 404);
+    await until(async () => (await at.call('GET', `${at.core}/configmaps/web`)).code === 404, 'it is collected');
   },
 
   'deleting a Service removes its EndpointSlices': async (at) => {

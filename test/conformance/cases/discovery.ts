@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { type Cases, eventually, merge, until } from '../place.ts';
+import { until } from '../../support/until.ts';
+import { type Cases, eventually, merge } from '../place.ts';
 import { backends, split } from './writes.ts';
 
 /** Which kinds a cluster serves, and custom resources: TrafficSplit in its versions. */
@@ -110,15 +111,15 @@ export const discoveryCases: Cases = {
     );
     const splits = `/apis/${group}/v1alpha4/namespaces/${at.namespace}/trafficsplits`;
     const body = { metadata: { name: 'web' }, spec: { service: 'web', backends: backends(100, 0) } };
-    const created = await until('it takes objects', async () => {
+    const created = await until(async () => {
       const answer = await at.call('POST', splits, { apiVersion: `${group}/v1alpha4`, kind: 'TrafficSplit', ...body });
       return answer.code === 201 ? answer : undefined;
-    });
+    }, 'it takes objects');
     assert.equal(created.body.metadata.generation, 1);
     assert.equal((await at.call('GET', splits.replace('v1alpha4', 'v1alpha1'))).code, 404);
     await at.done('DELETE', path);
-    await until('its group is gone', async () => (await at.call('GET', `/apis/${group}`)).code === 404);
-    await until('its definition is gone', async () => (await at.call('GET', path)).code === 404);
+    await until(async () => (await at.call('GET', `/apis/${group}`)).code === 404, 'its group is gone');
+    await until(async () => (await at.call('GET', path)).code === 404, 'its definition is gone');
   },
 
   'a version that a definition stops serving is gone from discovery': async (at) => {
@@ -137,7 +138,7 @@ export const discoveryCases: Cases = {
     );
     assert.equal(left[0]?.version, 'v1alpha3');
     await at.done('DELETE', path);
-    await until('its definition is gone', async () => (await at.call('GET', path)).code === 404);
+    await until(async () => (await at.call('GET', path)).code === 404, 'its definition is gone');
   },
 
   'a definition whose name is not plural and group answers 422': async (at) => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { service, workload } from '../../sandbox/client.ts';
-import { type Body, type Cases, eventually, merge, type Place, until } from '../place.ts';
+import { until } from '../../support/until.ts';
+import { type Body, type Cases, eventually, merge, type Place } from '../place.ts';
 import { names, readySet } from './deletion.ts';
 
 /** EndpointSlices, by which the engine judges who gets traffic. */
@@ -190,9 +191,9 @@ type Endpoint = Body['endpoints'][number];
 
 /** The endpoints of a Service once they are such. */
 function endpoints(at: Place, name: string, holds: (all: Endpoint[]) => boolean): Promise<Endpoint[]> {
-  return until(`endpoints of ${name}`, async () => {
+  return until(async () => {
     const { items } = await at.done('GET', `${at.slices}?labelSelector=kubernetes.io%2Fservice-name%3D${name}`);
     const all = items.flatMap((slice) => slice.endpoints ?? []);
     return items.length > 0 && holds(all) ? all : undefined;
-  });
+  }, `endpoints of ${name}`);
 }

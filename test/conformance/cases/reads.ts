@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { service } from '../../sandbox/client.ts';
-import { type Body, type Cases, merge, type Place, until } from '../place.ts';
+import { until } from '../../support/until.ts';
+import { type Body, type Cases, merge, type Place } from '../place.ts';
 
 /** Lists as the driver reads them (drivers/kube.ts, list), and what resourceVersions mean. */
 export const readCases: Cases = {
@@ -30,7 +31,7 @@ export const readCases: Cases = {
     const query = `labelSelector=team&watch=1&resourceVersion=${second.metadata.resourceVersion}`;
     const { events } = await at.watch(`${at.core}/configmaps?${query}`);
     await at.done('POST', `${at.core}/configmaps`, labelled('last'));
-    await until('the watch is up to date', () => events.some(({ object }) => object.metadata.name === 'last'));
+    await until(() => events.some(({ object }) => object.metadata.name === 'last'), 'the watch is up to date');
     assert.deepEqual(
       events.map(({ type, object }) => `${type} ${object.metadata.name}`),
       ['ADDED a', 'ADDED f', 'MODIFIED d', 'DELETED e', 'ADDED last'],

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { service } from '../../sandbox/client.ts';
-import { type Cases, eventually, type Place, until } from '../place.ts';
+import { until } from '../../support/until.ts';
+import { type Cases, eventually, type Place } from '../place.ts';
 import { backends, replicaSet, split } from './writes.ts';
 
 /** What the API answers to what it does not take: the engine decides by status, reason and causes what to do next. */
@@ -201,8 +202,8 @@ export const refusalCases: Cases = {
     assert.equal(patched.code, 200, 'what stands can still be changed');
     await at.mergePatch(`${at.core}/configmaps/stays`, { metadata: { finalizers: null } });
     await until(
-      'the namespace is gone',
       async () => (await at.call('GET', `/api/v1/namespaces/${at.namespace}`)).code === 404,
+      'the namespace is gone',
     );
   },
 
@@ -211,8 +212,8 @@ export const refusalCases: Cases = {
     await split(at);
     await at.done('DELETE', `/api/v1/namespaces/${at.namespace}`);
     await until(
-      'the namespace is gone',
       async () => (await at.call('GET', `/api/v1/namespaces/${at.namespace}`)).code === 404,
+      'the namespace is gone',
     );
     for (const path of [`${at.apps}/replicasets`, at.splits]) {
       assert.deepEqual((await at.done('GET', path)).items, [], path);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { service } from '../../sandbox/client.ts';
-import { type Cases, merge, type Place, until } from '../place.ts';
+import { until } from '../../support/until.ts';
+import { type Cases, merge, type Place } from '../place.ts';
 import { readySet } from './deletion.ts';
 import { labelled } from './reads.ts';
 import { backends, split } from './writes.ts';
@@ -15,7 +16,7 @@ export const watchCases: Cases = {
     await at.done('PATCH', `${at.core}/configmaps/a`, { data: { x: '1' } }, merge);
     await at.done('DELETE', `${at.core}/configmaps/a`);
     await at.done('POST', `${at.core}/configmaps`, labelled('last'));
-    await until('the last change', () => events.some(({ object }) => object.metadata.name === 'last'));
+    await until(() => events.some(({ object }) => object.metadata.name === 'last'), 'the last change');
     const own = events.filter(({ object }) => object.metadata.labels?.team === 'x');
     assert.deepEqual(
       own.map(({ type, object }) => `${type} ${object.metadata.name}`),
@@ -40,7 +41,7 @@ export const watchCases: Cases = {
     await at.done('PATCH', `${at.core}/services/web`, label('d1'), merge);
     await at.done('PATCH', `${at.core}/services/web`, label('d2'), merge);
     const freed = await at.done('PATCH', `${at.core}/services/web`, label(null), merge);
-    await until('it ceased to match', () => events.some(({ type }) => type === 'DELETED'));
+    await until(() => events.some(({ type }) => type === 'DELETED'), 'it ceased to match');
     assert.deepEqual(
       events.map(({ type }) => type),
       ['ADDED', 'MODIFIED', 'DELETED'],
@@ -54,7 +55,7 @@ export const watchCases: Cases = {
     const other = { metadata: { name: `other-${at.namespace}`, labels: { team: 'x' } } };
     await at.done('POST', '/api/v1/namespaces/default/configmaps', other);
     await at.done('POST', `${at.core}/configmaps`, labelled('mine'));
-    await until('mine', () => events.length > 0);
+    await until(() => events.length > 0, 'mine');
     assert.deepEqual(
       events.map(({ object }) => object.metadata.name),
       ['mine'],
@@ -80,7 +81,7 @@ export const watchCases: Cases = {
     await at.done('POST', `${at.core}/configmaps`, labelled('later'));
     const more = `watch=true&labelSelector=team&resourceVersion=${last.metadata.resourceVersion}`;
     const follow = await at.watch(`${at.core}/configmaps?${more}`);
-    await until('it goes on', () => follow.events.length > 0);
+    await until(() => follow.events.length > 0, 'it goes on');
     assert.equal(follow.events[0]?.object.metadata.name, 'later');
   },
 
@@ -116,7 +117,7 @@ export const watchCases: Cases = {
     await split(at);
     await at.mergePatch(`${at.splits}/web`, { spec: { backends: backends(90, 10) } });
     await at.done('DELETE', `${at.splits}/web`);
-    await until('its end', () => events.some(({ type }) => type === 'DELETED'));
+    await until(() => events.some(({ type }) => type === 'DELETED'), 'its end');
     assert.deepEqual(
       events.map(({ type }) => type),
       ['ADDED', 'MODIFIED', 'DELETED'],
@@ -131,7 +132,7 @@ export const watchCases: Cases = {
     const { events } = await at.watch(`${at.core}/configmaps?${query}`);
     await at.done('POST', `${at.core}/configmaps`, labelled('a'));
     await at.done('POST', `${at.core}/configmaps`, labelled('b'));
-    await until('b', () => events.length > 0);
+    await until(() => events.length > 0, 'b');
     assert.deepEqual(
       events.map(({ object }) => object.metadata.name),
       ['b'],
@@ -141,7 +142,7 @@ export const watchCases: Cases = {
   'a watch without a version begins with what is there': async (at) => {
     await at.done('POST', `${at.core}/configmaps`, labelled('a'));
     const { events } = await at.watch(`${at.core}/configmaps?watch=true&labelSelector=team`);
-    await until('a', () => events.length > 0);
+    await until(() => events.length > 0, 'a');
     assert.deepEqual(
       events.map(({ type, object }) => `${type} ${object.metadata.name}`),
       ['ADDED a'],
@@ -155,7 +156,7 @@ export const watchCases: Cases = {
     const { events } = await at.watch(`${at.core}/pods?watch=true&resourceVersion=${list.metadata.resourceVersion}`);
     await at.done('DELETE', `${at.core}/pods/${name}`);
     const own = () => events.filter(({ object }) => object.metadata.name === name);
-    await until('its end', () => own().some(({ type }) => type === 'DELETED'));
+    await until(() => own().some(({ type }) => type === 'DELETED'), 'its end');
     assert.ok(own().some(({ type, object }) => type === 'MODIFIED' && object.metadata.deletionTimestamp));
     assert.equal(own().at(-1)?.type, 'DELETED');
   },

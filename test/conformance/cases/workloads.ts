@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { podTemplate, workload } from '../../sandbox/client.ts';
-import { type Body, type Cases, eventually, merge, type Place, until } from '../place.ts';
+import { until } from '../../support/until.ts';
+import { type Body, type Cases, eventually, merge, type Place } from '../place.ts';
 import { names, readySet } from './deletion.ts';
 import { replicaSet } from './writes.ts';
 
@@ -256,7 +257,7 @@ async function resume(at: Place): Promise<void> {
 /** Deletes the Deployment and leaves its ReplicaSet; answers the ReplicaSets. */
 async function free(at: Place): Promise<Body> {
   await at.done('DELETE', `${at.apps}/deployments/web`, { propagationPolicy: 'Orphan' });
-  await until('it is gone', async () => (await at.call('GET', `${at.apps}/deployments/web`)).code === 404);
+  await until(async () => (await at.call('GET', `${at.apps}/deployments/web`)).code === 404, 'it is gone');
   const sets = await at.done('GET', `${at.apps}/replicasets`);
   assert.ok(sets.items.every(({ metadata }) => !metadata.ownerReferences?.length));
   return sets;
