@@ -5,6 +5,7 @@ import { checkLaws } from '../support/laws.ts';
 import { withAdmin } from '../support/postgres.ts';
 import { type Run, type Seen, tell } from '../support/run.ts';
 import { openTrain, type Train } from '../support/train.ts';
+import { until } from '../support/until.ts';
 import type { WorkerProcess } from '../support/worker-process.ts';
 import { openWorld, type World } from '../support/world.ts';
 
@@ -104,13 +105,13 @@ async function killAt({ name }: Point, fate: Fate): Promise<void> {
       );
       return rows[0]?.pid;
     };
-    const held = await first(waiting);
+    const held = await until(waiting, 'a transaction to be held');
     await worker.kill();
     await admin.query('delete from held');
     if (fate === 'lost') {
       await admin.query('select pg_terminate_backend($1)', [held]);
       // Released only when the transaction is gone: it must not be committed after all.
-      await first(async () => ((await waiting()) === undefined ? true : undefined));
+      await until(async () => (await waiting()) === undefined, 'it to be gone');
     }
     await admin.query('select pg_advisory_unlock($1)', [holdKey]);
     return started;
@@ -145,13 +146,4 @@ function toldOnce({ events }: Seen, { staging, prod }: Record<'staging' | 'prod'
     ['targetEnded', prod.deploymentId],
     ['pipelineEnded', undefined],
   ]);
-}
-
-async function first<T>(look: () => Promise<T | undefined>, timeoutMs = 30_000): Promise<T> {
-  for (const began = Date.now(); Date.now() - began < timeoutMs; ) {
-    const found = await look();
-    if (found !== undefined) return found;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  throw new Error('the moment did not come');
 }
