@@ -217,13 +217,13 @@ export function runDeployments(
   });
 }
 
-/** The versions of the pods behind the root Service, as a client without a mesh would meet them. */
-async function versionsBehind({ client, namespace }: AnyScene): Promise<string[]> {
+/** The versions of the pods behind a root Service, as a client without a mesh would meet them. */
+export async function versionsBehind({ client, namespace }: AnyScene, root = 'web'): Promise<string[]> {
   const { objects } = await client.list('EndpointSlice', namespace);
   const pods = await client.list('Pod', namespace);
   const image = new Map(pods.objects.map(({ metadata, spec }) => [metadata.name, imageOf(spec)]));
   return objects
-    .filter(({ metadata }) => metadata.labels?.['kubernetes.io/service-name'] === 'web')
+    .filter(({ metadata }) => metadata.labels?.['kubernetes.io/service-name'] === root)
     .flatMap(({ endpoints }) => (endpoints ?? []) as Endpoint[])
     .filter(({ conditions }) => conditions.ready)
     .map(({ targetRef }) => image.get(targetRef.name) ?? 'none');

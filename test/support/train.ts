@@ -1,14 +1,14 @@
 import { stringify } from 'yaml';
 import { type Shop, shopFile } from './deployment-files.ts';
 import { type Run, tell } from './run.ts';
-import type { Scene, World } from './world.ts';
+import type { AnyScene, Scene, World } from './world.ts';
 
 /** After which other targets one comes, and its steps. */
 export type Stop = { dependsOn?: string[]; steps?: unknown[] };
 
 /** An application with several targets, each in a namespace of its own. */
-export type Train<Name extends string> = {
-  scenes: Record<Name, Scene>;
+export type Train<Name extends string, Place extends AnyScene = Scene> = {
+  scenes: Record<Name, Place>;
   /** A deployment file that brings one version to some of the targets, in this order. */
   yaml(stops: Partial<Record<Name, Stop>>, shop: Partial<Shop> & { version: string }): string;
   /** Starts such a file; the runs by target. */
@@ -19,10 +19,12 @@ export type Train<Name extends string> = {
 };
 
 /** @param scenes by target; the first one's tenant starts them all */
-export function trainOf<Name extends string>(scenes: Record<Name, Scene>): Train<Name> {
-  const [first] = Object.values<Scene>(scenes);
+export function trainOf<Name extends string, Place extends AnyScene = Scene>(
+  scenes: Record<Name, Place>,
+): Train<Name, Place> {
+  const [first] = Object.values<Place>(scenes);
   if (first === undefined) throw new Error('a train has at least one target');
-  const train: Train<Name> = {
+  const train: Train<Name, Place> = {
     scenes,
     yaml(stops, shop) {
       const named = Object.entries<Stop | undefined>(stops) as [Name, Stop][];
@@ -56,7 +58,10 @@ export async function openTrain<Name extends string>(world: World, ...names: Nam
   return train;
 }
 
-export async function bringVersion1<Name extends string>(train: Train<Name>, ...names: Name[]): Promise<void> {
+export async function bringVersion1<Name extends string>(
+  train: Train<Name, AnyScene>,
+  ...names: Name[]
+): Promise<void> {
   const stops = Object.fromEntries(names.map((name) => [name, {}])) as Record<Name, Stop>;
   const runs = await train.start(stops, { version: '1' });
   for (const run of Object.values<Run>(runs)) {

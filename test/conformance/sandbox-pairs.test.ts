@@ -1,0 +1,3 @@
+import { runPairs } from './pairs.ts';
+
+runPairs('sandbox', (world) => world.cluster());
