@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { AppError } from '@cdaas/contract/errors.ts';
 import { registerCluster } from '@cdaas/control-plane/clusters.ts';
@@ -14,6 +13,7 @@ import { openQueue } from '@cdaas/control-plane/queue.ts';
 import { startPipeline } from '@cdaas/control-plane/start.ts';
 import { startPostgres } from '@cdaas/standalone/postgres.ts';
 import { pino } from 'pino';
+import { freePort } from '../test/support/free-port.ts';
 import { until } from '../test/support/until.ts';
 import { account, barrierRef } from './applications.ts';
 import type { BenchCluster } from './clusters.ts';
@@ -216,15 +216,4 @@ async function stopped(child: ChildProcess, signal: NodeJS.Signals): Promise<voi
   const gone = new Promise((resolve) => child.once('close', resolve));
   child.kill(signal);
   await gone;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
 }

@@ -3,11 +3,11 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { request as requestPlain } from 'node:http';
 import { request } from 'node:https';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Authority, createAuthority } from './certificates.ts';
 import type { ClusterAddress } from './cluster-client.ts';
+import { freePort } from './free-port.ts';
 
 export type ControlPlaneOptions = {
   /** The binary of test/kubernetes. */
@@ -292,15 +292,4 @@ async function end(child: ChildProcess): Promise<void> {
 function endOf(folder: string, program: string, how: number | string | null): string {
   const log = readFileSync(join(folder, `${program}.log`), 'utf8');
   return `${program} ended with ${how}:\n${log.trimEnd().split('\n').slice(-15).join('\n')}`;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
 }
