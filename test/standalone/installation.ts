@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { until } from '../support/until.ts';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
@@ -87,7 +88,7 @@ function launch(args: string[], environment: Record<string, string>, path: (name
     output: () => printed,
     async prints(pattern, timeoutMs = 60_000) {
       const match = () => pattern.exec(printed);
-      await until(() => match() !== null || launcher.exitCode !== null, timeoutMs, `${pattern} in:\n${printed}`);
+      await until(() => match() !== null || launcher.exitCode !== null, `${pattern} in:\n${printed}`, timeoutMs);
       const found = match();
       assert.ok(found, `ended with ${launcher.exitCode} before printing ${pattern}:\n${printed}`);
       return found;
@@ -105,19 +106,6 @@ function launch(args: string[], environment: Record<string, string>, path: (name
     mainPid: () => (JSON.parse(readFileSync(path('lock.json'), 'utf8')) as { pid: number }).pid,
   };
   return running;
-}
-
-/** Waits for a condition, asking often; fails naming what was waited for. */
-export async function until(
-  condition: () => boolean | Promise<boolean>,
-  timeoutMs: number,
-  what: string,
-): Promise<void> {
-  const end = performance.now() + timeoutMs;
-  while (!(await condition())) {
-    if (performance.now() > end) assert.fail(`timed out waiting for ${what}`);
-    await sleep(25);
-  }
 }
 
 /** The process id of the embedded Postgres, undefined while there is none. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { chmodSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
+import { until } from '../support/until.ts';
 import {
   connect,
   example,
@@ -9,7 +10,6 @@ import {
   newInstallation,
   postgresPid,
   type Running,
-  until,
 } from './installation.ts';
 
 type Pipelines = { pipelines: { id: string; status: string; description: string }[] };
@@ -136,7 +136,7 @@ describe('an installation of npm start', { concurrency: false }, () => {
     clearInterval(again);
     // null: one more Ctrl-C reached the launcher when it had nothing left to do but end.
     assert.ok(code === 130 || code === 0 || code === null, `exit code ${code}`);
-    await until(() => !isAlive(postgres), 10_000, 'Postgres to end');
+    await until(() => !isAlive(postgres), 'Postgres to end', 10_000);
   });
 
   test('stops when the process that npm started is killed', async () => {
@@ -145,7 +145,7 @@ describe('an installation of npm start', { concurrency: false }, () => {
     const main = running.mainPid();
     const postgres = postgresPid(installation);
     running.process.kill('SIGKILL');
-    await until(() => !isAlive(main) && postgres !== undefined && !isAlive(postgres), 20_000, 'everything to end');
+    await until(() => !isAlive(main) && postgres !== undefined && !isAlive(postgres), 'everything to end', 20_000);
   });
 });
 
@@ -192,7 +192,7 @@ async function reaches(api: Awaited<ReturnType<typeof connect>>, pipelineId: str
       last = (await api.get<Pipeline>(`/pipelines/${pipelineId}`)).status;
       return last === status;
     },
-    60_000,
     `${status}`,
+    60_000,
   );
 }

@@ -3,15 +3,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import {
-  connect,
-  example,
-  type Installation,
-  newInstallation,
-  postgresPid,
-  type Running,
-  until,
-} from './installation.ts';
+import { until } from '../support/until.ts';
+import { connect, example, type Installation, newInstallation, postgresPid, type Running } from './installation.ts';
 
 type Pipeline = { status: string; steps: { deployment: { id: string } }[] };
 
@@ -48,7 +41,7 @@ describe('npm start whose Postgres is killed', { concurrency: false }, () => {
       await sleep(100);
       return (await read().catch(() => 'unknown')) === status;
     };
-    await until(isReached, 60_000, status);
+    await until(isReached, status, 60_000);
   };
 
   test('connects as users who are nobody without their role', async () => {
@@ -80,10 +73,10 @@ describe('npm start whose Postgres is killed', { concurrency: false }, () => {
     assert.equal(await readiness(), 200);
     const seen = new Set<number>();
     killPostgres();
-    await until(async () => seen.add(await readiness()).has(503), 10_000, '/readyz to say 503');
+    await until(async () => seen.add(await readiness()).has(503), '/readyz to say 503', 10_000);
     await running.prints(/Postgres ended unasked \(SIGKILL\); starting it again/);
     await running.prints(/Postgres is back/);
-    await until(async () => (await readiness()) === 200, 20_000, '/readyz to say 200');
+    await until(async () => (await readiness()) === 200, '/readyz to say 200', 20_000);
 
     const { steps } = await api.get<Pipeline>(`/pipelines/${pipelineId}`);
     const [deploymentId] = steps.map(({ deployment }) => deployment.id);
