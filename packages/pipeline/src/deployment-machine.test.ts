@@ -147,6 +147,8 @@ describe('a canary over a TrafficSplit', () => {
     const rv = get(world.cluster, 'TrafficSplit', 'web')?.metadata.resourceVersion;
     const drained = driveUntil(setup, must(setup, world, { do: 'approve' }), ({ state }) => state.at === 'F1.drain');
     assert.equal(get(drained.cluster, 'TrafficSplit', 'web')?.metadata.resourceVersion, rv);
+    // Nor is it read: what others change of it is told by the watches.
+    assert.equal(drained.state.calls, world.state.calls);
   });
 });
 

@@ -376,7 +376,9 @@ function carryOutWrite(state: DeploymentState, instruction: Write, at: string): 
   }
   if (forPeople) return { effect: null, until: null };
   if (held !== null) return ask(state, held, state.checkAt ?? addSeconds(state.since, checkSeconds), at);
-  if (instruction.lookFirst && !state.looked && state.track === 'forward' && isHeldInForce(state, slot, change)) {
+  // F1 after a step to 100 % only drains.
+  const repeats = instruction.lookFirst || (change.op === 'weights' && instruction.step === undefined);
+  if (repeats && !state.looked && state.track === 'forward' && isHeldInForce(state, slot, change)) {
     advance(state, at);
     return 'again';
   }

@@ -122,7 +122,9 @@ export function isAsHeld(want: HeldChange, mark: string | null, facts: ObjectFac
  */
 export function isHeldInForce(state: DeploymentState, slot: Slot, change: Change): boolean {
   const held = heldObjects(state).find((object) => object.slot === slot);
-  const isSame = held?.want.op === 'scale' && change.op === 'scale' && held.want.replicas === change.replicas;
+  const isSame =
+    (held?.want.op === 'scale' && change.op === 'scale' && held.want.replicas === change.replicas) ||
+    (held?.want.op === 'weights' && change.op === 'weights' && sameWeights(held.want.weights, change.weights));
   return isSame && !isFrozen(state, slot) && !state.disturbed.includes(slot) && state.mending?.slot !== slot;
 }
 
