@@ -44,6 +44,19 @@ describe('New pods that are not well', { concurrency: 6 }, () => {
     assert.equal((await run.end()).status, 'CANCELLED');
   });
 
+  it('tell of a quota that keeps them from being made', async () => {
+    const scene = await world.scene();
+    await scene.first();
+    const quota = { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'q' }, spec: { hard: { pods: '2' } } };
+    await scene.client.send('POST', `/api/v1/namespaces/${scene.namespace}/resourcequotas`, quota);
+    const run = await scene.deploy({ version: '2' });
+    const words = /0 of 2 pods ready .*\(exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2\)/;
+    const seen = await run.until('the quota', ({ state }) => words.test(waitingFor(state) ?? ''), 20_000);
+    assert.ok(seen.events.some(({ type, message }) => type === 'observed' && message?.includes('exceeded quota: q')));
+    await rollBackDeployment(scene.tenant.ctx, { id: run.deploymentId });
+    assert.equal((await run.end()).status, 'CANCELLED');
+  });
+
   it('of a first deployment leave nothing of it but what was applied, which is listed', async () => {
     const scene = await world.scene();
     await world.shorten(scene.namespace, { readyTimeoutSeconds: 1 });

@@ -28,6 +28,8 @@ export type ClusterView = {
   /** The pods whose hash label has that value. */
   pods(namespace: string, hash: string): KubernetesObject[];
   replicaSet(namespace: string, name: string): KubernetesObject | undefined;
+  /** Why the ReplicaSet of these pods gets no more of them; undefined where it does. */
+  replicaFailure?(namespace: string, hash: string): string | undefined;
   trafficSplit(namespace: string, name: string): KubernetesObject | undefined;
   deployment(namespace: string, name: string): KubernetesObject | undefined;
   /** All pods, those without a mark of ours too; absent where they are not known. */
@@ -245,8 +247,9 @@ function withTrouble(words: string, view: ClusterView, namespace: string, hash: 
     const reason = waitingReason(pod);
     if (reason !== undefined) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   }
-  if (reasons.size === 0) return words;
-  return `${words} (${[...reasons].map(([reason, count]) => `${count} ${reason}`).join(', ')})`;
+  const refused = view.replicaFailure?.(namespace, hash);
+  const told = [...[...reasons].map(([reason, count]) => `${count} ${reason}`), ...(refused ? [refused] : [])];
+  return told.length === 0 ? words : `${words} (${told.join(', ')})`;
 }
 
 function waitingReason(pod: KubernetesObject): string | undefined {

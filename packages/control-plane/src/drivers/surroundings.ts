@@ -5,6 +5,7 @@ import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { deploymentKey, hashKey, instanceKey } from '@cdaas/pipeline/marks.ts';
 import type { DeploymentPlan } from '@cdaas/pipeline/plan.ts';
 import type { Surroundings } from '@cdaas/pipeline/preflight-look.ts';
+import { replicaFailureOf } from '@cdaas/pipeline/replica-failure.ts';
 import { chooseSplitApiVersion, splitGroup } from '@cdaas/pipeline/traffic/smi.ts';
 import { manifestKinds } from '../clusters/engine-rights.ts';
 import { type KubeClient, misunderstood } from './kube.ts';
@@ -192,6 +193,10 @@ export async function viewFor(
     endpointSlices: (_, service) => slices.filter((slice) => slice.metadata.labels?.[serviceNameLabel] === service),
     pods: (_, hash) => pods.filter((pod) => pod.metadata.labels?.[hashKey] === hash),
     replicaSet: (_, name) => named(replicaSets, name),
+    replicaFailure: (_, hash) =>
+      replicaSets
+        .filter(({ metadata }) => metadata.labels?.[hashKey] === hash)
+        .flatMap((one) => replicaFailureOf(one) ?? [])[0],
     trafficSplit: (_, name) => named(splits, name),
     shownUpTo: () => null,
     deployment: (_, name) => named(deployments, name),

@@ -2,6 +2,7 @@ import type { ClusterView } from '@cdaas/pipeline/conditions.ts';
 import type { Condition, HeldKind } from '@cdaas/pipeline/deployment-state.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
 import { hashKey } from '@cdaas/pipeline/marks.ts';
+import { replicaFailureOf } from '@cdaas/pipeline/replica-failure.ts';
 import { essenceOf, weightOf } from '../drivers/kube-essence.ts';
 import { serviceNameLabel } from '../drivers/surroundings.ts';
 
@@ -86,6 +87,11 @@ function interestOf(kind: WatchedKind, { metadata }: Pick<KubernetesObject, 'met
   }
 }
 
+/** The interest in the pods of a ReplicaSet of ours. */
+function podsOf({ metadata }: KubernetesObject): string {
+  return `pods/${metadata.namespace ?? ''}/${metadata.labels?.[hashKey] ?? ''}`;
+}
+
 export function createClusterCache(): ClusterCache {
   /** Per kind: by identity, and the identities by interest. */
   const kinds = new Map<
@@ -94,6 +100,8 @@ export function createClusterCache(): ClusterCache {
   >();
   /** By kind and namespace. */
   const reached = new Map<string, string>();
+  /** Why ReplicaSets get no more pods, by the interest in those. */
+  const failures = new Map<string, string>();
   let weight = 0;
   const table = (kind: WatchedKind) => {
     let entry = kinds.get(kind);
@@ -112,6 +120,7 @@ export function createClusterCache(): ClusterCache {
     if (!known) return new Set();
     objects.delete(id);
     weight -= weightOf(known);
+    if (kind === 'ReplicaSet') failures.delete(podsOf(known));
     const interest = interestOf(kind, known);
     const ids = byInterest.get(interest);
     ids?.delete(id);
@@ -121,6 +130,7 @@ export function createClusterCache(): ClusterCache {
 
   const put = (kind: WatchedKind, whole: KubernetesObject): Set<string> => {
     const object = essenceOf(whole);
+    const failedBefore = kind === 'ReplicaSet' ? failures.get(podsOf(object)) : undefined;
     const touched = remove(kind, object);
     const { objects, byInterest } = table(kind);
     const id = identity(object);
@@ -130,6 +140,11 @@ export function createClusterCache(): ClusterCache {
     const ids = byInterest.get(interest);
     if (ids) ids.add(id);
     else byInterest.set(interest, new Set([id]));
+    if (kind === 'ReplicaSet') {
+      const failure = replicaFailureOf(object);
+      if (failure !== undefined) failures.set(podsOf(object), failure);
+      if (failure !== failedBefore) touched.add(podsOf(object));
+    }
     return touched.add(interest);
   };
 
@@ -158,6 +173,7 @@ export function createClusterCache(): ClusterCache {
     endpointSlices: (namespace, service) => find('EndpointSlice', `service/${namespace}/${service}`),
     pods: (namespace, hash) => find('Pod', `pods/${namespace}/${hash}`),
     replicaSet: (namespace, name) => table('ReplicaSet').objects.get(`${namespace}/${name}`),
+    replicaFailure: (namespace, hash) => failures.get(`pods/${namespace}/${hash}`),
     trafficSplit: (namespace, name) => table('TrafficSplit').objects.get(`${namespace}/${name}`),
     deployment: (namespace, name) => table('Deployment').objects.get(`${namespace}/${name}`),
     serviceProfile: (namespace, service) => find('ServiceProfile', `profile/${namespace}/${service}`)[0],
