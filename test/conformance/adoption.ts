@@ -12,6 +12,7 @@ import { type AnyCluster, holdWrite } from '../support/test-cluster.ts';
 import { until } from '../support/until.ts';
 import { type AnyScene, openWorld, type Tenant, type World } from '../support/world.ts';
 import type { ClusterName } from './place.ts';
+import { untilServed, versionsBehind } from './versions-behind.ts';
 
 /**
  * Deployment objects: taken over, kept, and met in the middle of a run. The same on the sandbox and on real Kubernetes,
@@ -111,7 +112,7 @@ export function runAdoptions(
         held.release();
         const seen = await run.end(60_000);
         assert.equal(seen.status, 'SUCCEEDED', tell(seen));
-        await served(here, ['2', '2']);
+        await untilServed(here, ['2', '2']);
       });
 
       it(title('the answer to its deletion may be lost'), async () => {
@@ -137,12 +138,12 @@ export function runAdoptions(
         const told = /Deployment web stands beside this run \(made by argocd-controller\); remove it: kubectl delete/;
         const waiting = await run.until('the hold', (seen) => told.test(waitingFor(seen.state) ?? ''), 60_000);
         assert.equal(waiting.status, 'FINISHING');
-        await served(here, ['1', '1', '2', '2']);
+        await untilServed(here, ['1', '1', '2', '2']);
         await client.delete('Deployment', namespace, 'web');
         const seen = await run.end(90_000);
         assert.equal(seen.status, 'SUCCEEDED', tell(seen));
         assert.deepEqual(await names(here, 'ReplicaSet'), [`web-${seen.state.hashes[0]}`]);
-        await served(here, ['2', '2']);
+        await untilServed(here, ['2', '2']);
       });
     });
 
@@ -214,7 +215,7 @@ export function runAdoptions(
         assert.equal(seen.status, 'SUCCEEDED', tell(seen));
         assert.deepEqual(await names(here, 'ReplicaSet'), [`web-${seen.state.hashes[0]}`]);
         assert.deepEqual(await names(here, 'Deployment'), []);
-        assert.deepEqual(await versions(here), ['2', '2']);
+        assert.deepEqual(await versionsBehind(here), ['2', '2']);
       });
     });
 
@@ -246,7 +247,7 @@ export function runAdoptions(
         assert.equal(moment?.shares('web').none, undefined);
         await client.delete('Deployment', namespace, 'web');
         assert.equal((await run.end(60_000)).status, 'SUCCEEDED');
-        assert.deepEqual(await versions(here), ['2', '2']);
+        assert.deepEqual(await versionsBehind(here), ['2', '2']);
       });
 
       it(title('past the point of no return root stays with the new pods until it and its pods are gone'), async () => {
@@ -261,7 +262,7 @@ export function runAdoptions(
         held.release();
         const waiting = await run.until('the hold', (seen) => seen.state.at === 'F7.unpin.0' && besides(seen), 60_000);
         assert.match(waitingFor(waiting.state) ?? '', /the deployment ends once that is over/);
-        assert.deepEqual(await versions(here), ['2', '2']);
+        assert.deepEqual(await versionsBehind(here), ['2', '2']);
         await client.send('DELETE', `/apis/apps/v1/namespaces/${namespace}/deployments/web?propagationPolicy=Orphan`);
         const strangers = /Service web would select pods of another version/;
         await run.until('its pods', (seen) => strangers.test(waitingFor(seen.state) ?? ''), 60_000);
@@ -271,7 +272,7 @@ export function runAdoptions(
         assert.ok(left);
         await client.delete('ReplicaSet', namespace, left.metadata.name);
         assert.equal((await run.end(60_000)).status, 'SUCCEEDED');
-        assert.deepEqual(await versions(here), ['2', '2']);
+        assert.deepEqual(await versionsBehind(here), ['2', '2']);
       });
 
       it(title('a roll back leaves it, and says that its pods get traffic'), async () => {
@@ -373,30 +374,6 @@ async function uids(
 type Kind = 'Deployment' | 'ReplicaSet' | 'Pod';
 
 /** The versions of the pods behind the root Service, as a client without a mesh would meet them. */
-/**
- * Waits until the Service serves pods of just these versions. A run without a root Service does not wait for
- * EndpointSlices, and their controller waits a second before it tries again where it met its own last write.
- */
-async function served(here: AnyScene, wanted: string[]): Promise<void> {
-  await until(async () => (await versions(here)).join() === wanted.join(), `pods of ${wanted.join(', ')} served`);
-}
-
-async function versions({ client, namespace }: AnyScene): Promise<string[]> {
-  const slices = await client.list('EndpointSlice', namespace);
-  const pods = await client.list('Pod', namespace);
-  const image = new Map(pods.objects.map(({ metadata, spec }) => [metadata.name, imageOf(spec)]));
-  return slices.objects
-    .filter(({ metadata }) => metadata.labels?.['kubernetes.io/service-name'] === 'web')
-    .flatMap(({ endpoints }) => (endpoints ?? []) as { conditions: { ready?: boolean }; targetRef: { name: string } }[])
-    .filter(({ conditions }) => conditions.ready)
-    .map(({ targetRef }) => image.get(targetRef.name) ?? 'none')
-    .sort();
-}
-
-function imageOf(spec: unknown): string {
-  const { containers } = spec as { containers: { image: string }[] };
-  return containers[0]?.image.split(':').at(-1) ?? '';
-}
 
 type Asked = { verb: string; path: string; body: unknown };
 

@@ -10,7 +10,7 @@ import type { AnyCluster } from '../support/test-cluster.ts';
 import { bringVersion1, trainOf } from '../support/train.ts';
 import { openWorld, type Tenant, type World } from '../support/world.ts';
 import type { ClusterName } from './place.ts';
-import { versionsBehind } from './runs.ts';
+import { untilServed } from './versions-behind.ts';
 
 const both = ['api', 'web'];
 const also = ['api'];
@@ -56,7 +56,7 @@ export function runPairs(
       for (const name of both) {
         const names = { root: name, canary: `${name}-canary` };
         assert.deepEqual(weightsWritten(ofPair(recording, name), names), ['100/0', '90/10', '40/60', '0/100', '100/0']);
-        assert.deepEqual(await versionsBehind(here, name), ['2', '2'], name);
+        await untilServed(here, ['2', '2'], name);
       }
     });
 
@@ -70,7 +70,7 @@ export function runPairs(
       assert.equal((await run.end(60_000)).status, 'CANCELLED');
       const recording = await recorder.stop();
       assertLaws(recording, 'rolledBack');
-      for (const name of both) assert.deepEqual(await versionsBehind(here, name), ['1', '1'], name);
+      for (const name of both) await untilServed(here, ['1', '1'], name);
     });
 
     it(title('fails as one where one of them does not become ready: nothing is shifted'), async () => {
@@ -97,7 +97,7 @@ export function runPairs(
       const recording = await recorder.stop();
       assert.deepEqual(checkLaws(ofPair(recording, 'web'), { root: 'web', replicas: 2, end: 'succeeded' }), []);
       assert.equal(ofPair(recording, 'api').changes.filter(({ kind }) => kind === 'TrafficSplit').length, 0);
-      for (const name of both) assert.deepEqual(await versionsBehind(here, name), ['2', '2'], name);
+      for (const name of both) await untilServed(here, ['2', '2'], name);
     });
 
     it(title('Two root Services of one Deployment share its pods, and each has its own split'), async () => {
@@ -126,7 +126,7 @@ export function runPairs(
           ['100/0', '90/10', '40/60', '0/100', '100/0'],
           name,
         );
-        assert.deepEqual(await versionsBehind(here, name), ['2', '2'], name);
+        await untilServed(here, ['2', '2'], name);
       }
       assert.deepEqual(outOfStep(recording, ['admin', 'web'], [0, 10, 60, 100]), []);
     });
@@ -148,7 +148,7 @@ export function runPairs(
       for (const recorder of recorders) {
         assert.deepEqual(checkLaws(await recorder.stop(), { replicas: 2, end: 'succeeded' }), []);
       }
-      for (const here of [staging, prod]) assert.deepEqual(await versionsBehind(here), ['2', '2']);
+      for (const here of [staging, prod]) await untilServed(here, ['2', '2']);
     });
   });
 }

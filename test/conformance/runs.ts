@@ -5,8 +5,9 @@ import { approval, service, weight } from '../support/deployment-files.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
 import { tell } from '../support/run.ts';
 import { type AnyCluster, asksForWeight, holdWrite, pins } from '../support/test-cluster.ts';
-import { type AnyScene, openWorld, type Tenant, type World } from '../support/world.ts';
+import { openWorld, type Tenant, type World } from '../support/world.ts';
 import type { ClusterName } from './place.ts';
+import { untilServed } from './versions-behind.ts';
 
 /**
  * Whole deployments, recorded by watches of the cluster's own API and judged by the laws: the same on the sandbox and on
@@ -39,7 +40,7 @@ export function runDeployments(
         const { changes } = await recorder.stop();
         assert.equal(seen.status, 'SUCCEEDED', tell(seen));
         assert.equal(changes.filter(({ kind }) => kind === 'TrafficSplit').length, 0);
-        assert.deepEqual(await versionsBehind(here), ['1', '1']);
+        await untilServed(here, ['1', '1']);
       });
 
       it(title('a canary moves traffic weight by weight and leaves nothing behind'), async () => {
@@ -51,7 +52,7 @@ export function runDeployments(
         assert.equal(seen.status, 'SUCCEEDED', tell(seen));
         assert.deepEqual(weightsWritten(recording), ['100/0', '90/10', '40/60', '0/100', '100/0']);
         assert.deepEqual(checkLaws(recording, { replicas: 2, end: 'succeeded' }), []);
-        assert.deepEqual(await versionsBehind(here), ['2', '2']);
+        await untilServed(here, ['2', '2']);
       });
 
       it(title('a canary with a canary Service of its own gives it back as it was'), async () => {
@@ -79,7 +80,7 @@ export function runDeployments(
         assert.equal(seen.state.rollBack?.outcome, seen.status, tell(seen));
         assert.deepEqual(weightsWritten(recording), ['100/0', '90/10', '40/60', '100/0']);
         assert.deepEqual(checkLaws(recording, { replicas: 2, end: 'rolledBack' }), []);
-        assert.deepEqual(await versionsBehind(here), ['1', '1']);
+        await untilServed(here, ['1', '1']);
       });
 
       it(title('pods that never become ready get no traffic, and the old version goes on'), async () => {
@@ -93,7 +94,7 @@ export function runDeployments(
         assert.match(seen.state.error ?? '', /0 of 2/);
         assert.deepEqual(weightsWritten(recording), []);
         assert.deepEqual(checkLaws(recording, { replicas: 2, end: 'rolledBack' }), []);
-        assert.deepEqual(await versionsBehind(here), ['1', '1']);
+        await untilServed(here, ['1', '1']);
       });
 
       it(title('new pods that die under weight lose it at once'), async () => {
@@ -105,7 +106,7 @@ export function runDeployments(
         assert.equal(seen.status, 'FAILED', tell(seen));
         const end = { replicas: 2, end: 'rolledBack', disturbed: true } as const;
         assert.deepEqual(checkLaws(recording, end), []);
-        assert.deepEqual(await versionsBehind(here), ['1', '1']);
+        await untilServed(here, ['1', '1']);
       });
 
       it(title('a manifest with a field that its kind does not have fails in the words of the cluster'), async () => {
@@ -115,7 +116,7 @@ export function runDeployments(
         const seen = await (await here.deploy({ version: '2', objects: [{ ...settings, dta: {} }] })).end(60_000);
         assert.equal(seen.status, 'FAILED', tell(seen));
         assert.match(seen.state.error ?? '', /\.dta: field not declared in schema/);
-        assert.deepEqual(await versionsBehind(here), ['1', '1']);
+        await untilServed(here, ['1', '1']);
       });
 
       it(title('other objects are applied over those of others, and restored by a roll back'), async () => {
@@ -211,26 +212,8 @@ export function runDeployments(
         const recording = await recorder.stop();
         assert.ok(seen.state.rollBack, tell(seen));
         assert.deepEqual(checkLaws(recording, { replicas: 2, end: 'rolledBack', interrupted: true }), []);
-        assert.deepEqual(await versionsBehind(here), ['1', '1']);
+        await untilServed(here, ['1', '1']);
       });
     });
   });
-}
-
-/** The versions of the pods behind a root Service, as a client without a mesh would meet them. */
-export async function versionsBehind({ client, namespace }: AnyScene, root = 'web'): Promise<string[]> {
-  const { objects } = await client.list('EndpointSlice', namespace);
-  const pods = await client.list('Pod', namespace);
-  const image = new Map(pods.objects.map(({ metadata, spec }) => [metadata.name, imageOf(spec)]));
-  return objects
-    .filter(({ metadata }) => metadata.labels?.['kubernetes.io/service-name'] === root)
-    .flatMap(({ endpoints }) => (endpoints ?? []) as Endpoint[])
-    .filter(({ conditions }) => conditions.ready)
-    .map(({ targetRef }) => image.get(targetRef.name) ?? 'none');
-}
-
-type Endpoint = { conditions: { ready?: boolean }; targetRef: { name: string } };
-
-function imageOf(spec: unknown): string {
-  return (spec as { containers: { image: string }[] }).containers[0]?.image.split(':').at(-1) ?? '';
 }

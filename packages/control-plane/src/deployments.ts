@@ -181,6 +181,6 @@ function finalError(status: string): AppError {
 
 export function finishingError(): AppError {
   return new AppError('deployment.finishing', 'The deployment is finishing; redeploy the previous pipeline instead.', {
-    hint: 'All traffic is on the new version already, and the old one is being removed.',
+    hint: 'It is past the point of no return: the previous version is being taken away, or is gone already.',
   });
 }
