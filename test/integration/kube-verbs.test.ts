@@ -113,6 +113,18 @@ describe('verbs', () => {
     );
   });
 
+  test('of a list that is begun again only what it lists then counts as its size', async () => {
+    const padding = 'x'.repeat(700_000);
+    let expired = 0;
+    server.answer((request, response) => {
+      if (!request.url?.includes('continue')) return json(response, 200, { ...page(['a'], 'next'), padding });
+      expired += 1;
+      return expired === 1 ? refusal(response, 410, 'Expired') : json(response, 200, { ...page(['b']), padding });
+    });
+    const listed = await clientOf().list(pods, { maxBytes: 2_000_000 });
+    assert.equal(listed.kind, 'listed');
+  });
+
   test('a list without end and a list of nonsense are refused by name', async () => {
     server.answer((_request, response) => json(response, 200, page(['a', 'b'], 'again')));
     assert.match(
@@ -196,6 +208,31 @@ describe('verbs', () => {
       versions: ['v1alpha2', 'v1alpha1'],
     });
     assert.deepEqual(await client.servedVersions('none.io'), { kind: 'served', versions: [] });
+  });
+
+  test('a schema is cached, and that there is none, but no answer that says neither', async () => {
+    const schema = {
+      'x-kubernetes-group-version-kind': [{ group: 'split.smi-spec.io', version: 'v1alpha2', kind: 'TrafficSplit' }],
+    };
+    let now = 0;
+    const access = { server: server.url, caData: authority.certificate, credential: { token } };
+    const client = createKubeClient({ ...access, outbound: allowing(server.port), now: () => now });
+    opened.push(client);
+    const find = () => client.findSchema('split.smi-spec.io/v1alpha2', 'TrafficSplit');
+    for (const status of [429, 503, 403]) {
+      server.answer((_request, response) => refusal(response, status, 'No'));
+      answered(await find(), status);
+      now += 1_000;
+    }
+    server.answer((_request, response) => json(response, 200, { components: { schemas: { split: schema } } }));
+    assert.deepEqual(await find(), { kind: 'schema', schema });
+    server.answer((_request, response) => refusal(response, 404, 'NotFound'));
+    assert.deepEqual(await find(), { kind: 'schema', schema });
+    now += 600_000;
+    assert.deepEqual(await find(), { kind: 'schema', schema: undefined });
+    const asked = server.seen.length;
+    assert.deepEqual(await find(), { kind: 'schema', schema: undefined });
+    assert.equal(server.seen.length, asked);
   });
 
   test('say of all groups in one request which versions are served, and refuse an answer without them', async () => {

@@ -1,5 +1,6 @@
 import { isRecord } from '@cdaas/pipeline/is-record.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
+import { fieldManager as ownManager } from '@cdaas/pipeline/marks.ts';
 import type { ClusterAccess } from '../clusters/kubeconfig.ts';
 import { toObject } from './kube-answer.ts';
 import type { Answered, AskedFor, Outcome, Unreachable } from './kube-exchange.ts';
@@ -66,7 +67,11 @@ export type KubeClient = {
   /** The same of all groups but the core's, in one request. */
   servedGroups(options?: CallOptions): Promise<{ kind: 'groups'; groups: ReadonlyMap<string, string[]> } | Outcome>;
   /** The schema of a kind as the cluster publishes it (OpenAPI v3); undefined where it publishes none. Cached. */
-  findSchema(apiVersion: string, kind: string, options?: CallOptions): Promise<unknown>;
+  findSchema(
+    apiVersion: string,
+    kind: string,
+    options?: CallOptions,
+  ): Promise<{ kind: 'schema'; schema: unknown } | Outcome>;
   /** GET /version. */
   version(options?: CallOptions): Promise<Outcome>;
   /**
@@ -95,7 +100,7 @@ export function createKubeClient(options: TransportOptions): KubeClient {
     asked: AskedFor,
     path: string,
     body: unknown,
-    { fieldManager = 'cdaas', signal, timeoutMs }: WriteOptions = {},
+    { fieldManager = ownManager, signal, timeoutMs }: WriteOptions = {},
     contentType = 'application/json',
     query: KubeRequest['query'] = {},
   ): Promise<Outcome> => {
@@ -162,7 +167,7 @@ function named(outcome: Outcome, asked: AskedFor): Outcome {
  * swallow them and address something else.
  */
 export function resourcePath(ref: ResourceCollection & { name?: string }): string {
-  const parts = [ref.apiVersion.includes('/') ? 'apis' : 'api', ...ref.apiVersion.split('/')];
+  const parts = groupParts(ref.apiVersion);
   if (ref.namespace !== undefined) parts.push('namespaces', ref.namespace);
   parts.push(ref.plural);
   if (ref.name !== undefined) parts.push(ref.name);
@@ -170,6 +175,19 @@ export function resourcePath(ref: ResourceCollection & { name?: string }): strin
     if (part === '' || part === '.' || part === '..')
       throw new TypeError(`'${part}' cannot stand in the path of an object`);
   }
+  return pathOf(parts);
+}
+
+/** Where the kinds of an API version are found. */
+function groupPath(apiVersion: string): string {
+  return pathOf(groupParts(apiVersion));
+}
+
+function groupParts(apiVersion: string): string[] {
+  return [apiVersion.includes('/') ? 'apis' : 'api', ...apiVersion.split('/')];
+}
+
+function pathOf(parts: readonly string[]): string {
   return `/${parts.map(encodeURIComponent).join('/')}`;
 }
 
@@ -208,6 +226,7 @@ async function listAll(
       // The continue token expired while we paged: begin again, once.
       restarted = true;
       objects = [];
+      bytes = 0;
       next = undefined;
       continue;
     }
@@ -273,8 +292,7 @@ function createDiscovery(
       const known = cache.get(apiVersion);
       const found = known && now() - known.at < discoveryTtlMs ? known.kinds.get(kind) : undefined;
       if (found) return found;
-      const path = `/${[apiVersion.includes('/') ? 'apis' : 'api', ...apiVersion.split('/')].map(encodeURIComponent).join('/')}`;
-      const outcome = await request({ method: 'GET', path, ...options });
+      const outcome = await request({ method: 'GET', path: groupPath(apiVersion), ...options });
       if (outcome.kind === 'unreachable') return outcome;
       if (outcome.status === 404) {
         cache.delete(apiVersion);
@@ -289,13 +307,12 @@ function createDiscovery(
     async findSchema(apiVersion, kind, options = {}) {
       const key = `${apiVersion} ${kind}`;
       const known = schemas.get(key);
-      if (known && now() - known.at < discoveryTtlMs) return known.schema;
-      const path = `/openapi/v3/${[apiVersion.includes('/') ? 'apis' : 'api', ...apiVersion.split('/')].map(encodeURIComponent).join('/')}`;
-      const outcome = await request({ method: 'GET', path, ...options });
-      if (outcome.kind !== 'answered') return undefined;
+      if (known && now() - known.at < discoveryTtlMs) return { kind: 'schema', schema: known.schema };
+      const outcome = await request({ method: 'GET', path: `/openapi/v3${groupPath(apiVersion)}`, ...options });
+      if (outcome.kind === 'unreachable' || (outcome.status !== 200 && outcome.status !== 404)) return outcome;
       const schema = outcome.status === 200 ? readSchema(outcome, apiVersion, kind) : undefined;
       schemas.set(key, { at: now(), schema });
-      return schema;
+      return { kind: 'schema', schema };
     },
     async servedVersions(group, options = {}) {
       const outcome = await request({ method: 'GET', path: `/apis/${encodeURIComponent(group)}`, ...options });

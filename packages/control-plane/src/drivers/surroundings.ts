@@ -38,8 +38,12 @@ export async function readSurroundings(
   const served = await readServed(client);
   if (served.kind !== 'served') return served;
   const splitApiVersion = chooseSplitApiVersion(served.splitVersions);
-  const splitSchema =
-    splitApiVersion === undefined ? undefined : await client.findSchema(splitApiVersion, 'TrafficSplit');
+  const published =
+    splitApiVersion === undefined
+      ? { kind: 'schema' as const, schema: undefined }
+      : await client.findSchema(splitApiVersion, 'TrafficSplit');
+  // Not known whether weights are numbers there or strings: the wrong ones would be refused.
+  if (published.kind !== 'schema') return published;
   const list = (apiVersion: string, kind: string, labelSelector?: string) =>
     served.isAbsent(apiVersion)
       ? Promise.resolve(noneOf(apiVersion, kind))
@@ -102,7 +106,7 @@ export async function readSurroundings(
       existing: existing.map(objectOf),
       unserved: existing.flatMap((found, index) => (found.kind === 'got' && found.isUnserved ? [index] : [])),
       splitApiVersion,
-      splitSchema,
+      splitSchema: published.schema,
       meshConfirmation: asked.meshConfirmation,
       instance: asked.instance,
       finalDeployments: drivers.length === 0 ? new Set() : await asked.finalAmong(drivers),
