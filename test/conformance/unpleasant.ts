@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe, it, type TestContext } from 'node:test';
 import { approveStep } from '@cdaas/control-plane/deployments.ts';
 import { waitingFor } from '@cdaas/pipeline/narrate.ts';
 import { type Credential, makeCredential, type Rule } from '../support/cluster-credentials.ts';
@@ -73,7 +73,8 @@ export function runUnpleasant(
         const here = await at.world.sceneOn(at.tenant, at.where);
         await here.first();
         await limit(here, counted, 1, collection.replace('NS', here.namespace));
-        await fails(here, await here.deploy({ version: '2', steps }), words);
+        const recorder = await here.record();
+        await fails(here, await here.deploy({ version: '2', steps }), words, recorder);
       });
     }
 
@@ -82,38 +83,37 @@ export function runUnpleasant(
       await here.first();
       await at.world.shorten(here.namespace, { readyTimeoutSeconds: 2 });
       await limit(here, 'pods', 2, `/api/v1/namespaces/${here.namespace}/pods`);
-      await fails(here, await here.deploy({ version: '2', steps }), /0 of 2 pods/);
+      const recorder = await here.record();
+      await fails(here, await here.deploy({ version: '2', steps }), /0 of 2 pods.*exceeded quota: q/, recorder);
     });
 
-    it(title('a namespace on its way out when a deployment starts: it fails, and says so'), async () => {
+    it(title('a namespace on its way out when a deployment starts: it fails, and says so'), async (context) => {
       const here = await at.world.sceneOn(at.tenant, at.where);
-      const release = await terminate(here);
+      await terminate(here, context);
       const seen = await (await here.deploy({ version: '1' })).end(60_000);
       assert.equal(seen.status, 'FAILED', tell(seen));
       assert.match(seen.state.error ?? '', /because it is being terminated/, tell(seen));
-      await release();
     });
 
-    it(title('a namespace that is deleted at 10 %: the run ends, and says what is gone'), async () => {
+    it(title('a namespace that is deleted at 10 %: the run ends, and says what is gone'), async (context) => {
       const here = await at.world.sceneOn(at.tenant, at.where);
       const { run, recorder } = await raisedTo10(here);
-      const release = await terminate(here);
+      await terminate(here, context);
       const seen = await run.end(60_000);
       assert.equal(seen.status, 'FAILED', tell(seen));
       assert.match(seen.state.error ?? '', /is gone|was deleted by somebody|no ready pod|being terminated/, tell(seen));
       await recorder.stop();
-      await release();
     });
 
     it(
       title('a namespace that is deleted at the point of no return: the run ends or holds, and says what is gone'),
-      async () => {
+      async (context) => {
         const here = await at.world.sceneOn(at.tenant, at.where);
         await here.first();
         const held = holdWrite(here, pins('web', 2), 'after');
         const run = await here.deploy({ version: '2', steps: [weight(10)] });
         await held.reached;
-        const release = await terminate(here);
+        await terminate(here, context);
         const kinds = ['Service', 'ReplicaSet', 'Pod'] as const;
         await until(async () => {
           const left = await Promise.all(kinds.map((kind) => here.client.list(kind, here.namespace)));
@@ -125,7 +125,6 @@ export function runUnpleasant(
         const told = ({ state }: Seen) => state.error ?? waitingFor(state) ?? '';
         const seen = await run.until('words for it', (now) => words.test(told(now)), 60_000);
         assert.notEqual(seen.status, 'SUCCEEDED', tell(seen));
-        await release();
       },
     );
 
@@ -175,12 +174,12 @@ export async function succeeds(run: Run, recorder: Recorder): Promise<void> {
 }
 
 /** The run ends FAILED for this reason, and what led to the old pods does so still. */
-export async function fails(here: AnyScene, run: Run, words: RegExp, recorder?: Recorder): Promise<void> {
+export async function fails(here: AnyScene, run: Run, words: RegExp, recorder: Recorder): Promise<void> {
   const seen = await run.end(60_000);
   assert.equal(seen.status, 'FAILED', tell(seen));
   assert.match(seen.state.error ?? '', words, tell(seen));
-  const recording = await (recorder ?? (await here.record())).stop();
-  if (recorder) assert.deepEqual(checkLaws(recording, { replicas: 2, end: 'rolledBack', interrupted: true }), []);
+  const recording = await recorder.stop();
+  assert.deepEqual(checkLaws(recording, { replicas: 2, end: 'rolledBack', interrupted: true }), []);
   const sets = (await here.client.list('ReplicaSet', here.namespace)).objects;
   assert.equal(sets.length, 1, 'only the old version is left');
   const root = await here.client.get('Service', here.namespace, 'web');
@@ -214,11 +213,9 @@ async function limit({ client, namespace }: AnyScene, counted: string, hard: num
 }
 
 /** Deletes the namespace and keeps it on its way out until the returned function is called. */
-async function terminate({ client, namespace }: AnyScene): Promise<() => Promise<void>> {
+async function terminate({ client, namespace }: AnyScene, context: TestContext): Promise<void> {
   const finalizers = ['test.cdaas/held'];
   await client.create('ConfigMap', namespace, { metadata: { name: 'held', finalizers } });
+  context.after(() => client.patch('ConfigMap', namespace, 'held', { metadata: { finalizers: null } }));
   await client.delete('Namespace', '', namespace);
-  return async () => {
-    await client.patch('ConfigMap', namespace, 'held', { metadata: { finalizers: null } });
-  };
 }
