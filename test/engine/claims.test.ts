@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { rollBackDeployment } from '@cdaas/control-plane/deployments.ts';
 import { approval, weight } from '../support/deployment-files.ts';
+import { withAdmin } from '../support/postgres.ts';
 import { openWorld, type World } from '../support/world.ts';
 
 let world: World;
@@ -25,6 +26,28 @@ describe('Two deployments that want the same objects', { concurrency: 4 }, () =>
       return true;
     });
     await rollBackDeployment(scene.tenant.ctx, { id: run.deploymentId });
+    await run.end();
+  });
+
+  it('of one cluster meet although a worker knew that by another id until just now', async () => {
+    const tenant = await world.tenant('adopting');
+    const scene = await world.scene({ tenant, cluster: await world.cluster() });
+    await scene.first();
+    // As POST /clusters/{name}/verify does it for one that was known by its address (clusters/change.ts).
+    const { tenantId } = tenant.ctx.scope;
+    await withAdmin(world.url, (admin) =>
+      admin.query(
+        `update cluster set cluster_uid = 'adopted', access_version = access_version + 1 where tenant_id = $1`,
+        [tenantId],
+      ),
+    );
+    const run = await scene.deploy({ version: '2', steps: [weight(10), approval()] });
+    await run.until('the approval', ({ status }) => status === 'AWAITING_APPROVAL');
+    const { rows } = await withAdmin(world.url, (admin) =>
+      admin.query('select distinct cluster_uid from object_claim where deployment_id = $1', [run.deploymentId]),
+    );
+    assert.deepEqual(rows, [{ cluster_uid: 'adopted' }]);
+    await rollBackDeployment(tenant.ctx, { id: run.deploymentId });
     await run.end();
   });
 

@@ -8,7 +8,7 @@ import { readDeploymentPlan, readDeploymentState } from '@cdaas/pipeline/stored.
 import type { Logger } from 'pino';
 import { claimsOf } from './claims.ts';
 import type { Clock } from './context.ts';
-import type { Database } from './database/db.ts';
+import { type Database, scoped } from './database/db.ts';
 import { type Original, performEffect } from './drivers/effects.ts';
 import type { KubeClients } from './drivers/kube-clients.ts';
 import type { KubeEvents } from './drivers/kube-events.ts';
@@ -16,7 +16,7 @@ import type { Vault } from './encryption.ts';
 import { type HandedNews, newestOf, takeHanded } from './handed-news.ts';
 import { ownedChanges, previousForm } from './owned-objects.ts';
 import { type DrivenDeployment, loadOwned, type UnfoldedEvent } from './ownership.ts';
-import type { Committer, RefusedClaim, Transition } from './transitions.ts';
+import type { Claim, Committer, RefusedClaim, Transition } from './transitions.ts';
 import type { Watches } from './watches/watches.ts';
 
 /**
@@ -56,7 +56,6 @@ export type Drive = HandedNews & {
   owned: boolean;
   state: DeploymentState;
   plan: DeploymentPlan;
-  clusterUid: string;
   /** Ends the current wait early. */
   poke: () => void;
   /** The cluster answers again, which the state does not know yet. */
@@ -68,18 +67,16 @@ export type Drive = HandedNews & {
 
 type Own = { event: DeploymentEvent; originals?: Original[] };
 
-/** Reads what driving a claimed row takes: its plan and its cluster. */
+/** Reads what driving a claimed row takes. */
 export async function openDrive(deps: DriveDeps, row: DrivenDeployment, log: Logger): Promise<Drive> {
   const { state, news, plan: sealed, ...rest } = row;
   const at = { table: 'deployment', row: row.id, field: 'plan' };
   const plan = readDeploymentPlan(await deps.vault.decryptJson(row.organisationId, at, sealed));
-  const settings = await deps.clients.settings(row);
   return {
     row: rest,
     owned: true,
     state: readDeploymentState(state),
     plan,
-    clusterUid: settings?.clusterUid ?? '',
     news,
     newest: newestOf(news),
     handed: [],
@@ -200,7 +197,7 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
       events,
       owned: await ownedChanges(deps.vault, drive.row.organisationId, drive.state, state, originals),
       ...(drive.state.startedAt === null && state.startedAt !== null
-        ? { claims: isFinal(state.status) ? [] : claimsOf(drive.plan, drive.clusterUid) }
+        ? { claims: isFinal(state.status) ? [] : await claimsNow(deps, drive) }
         : {}),
       freeClaims: isFinal(state.status),
     });
@@ -290,6 +287,16 @@ async function perform(deps: DriveDeps, drive: Drive): Promise<Own | null> {
   }
   if (performed.event.type === 'refused' && performed.event.status === 401) deps.clients.invalidate(row);
   return performed;
+}
+
+/**
+ * What a run that begins takes. Under the id that its cluster goes by now: the settings that are at hand may be from before
+ * it was adopted (clusters/change.ts), and then two runs would not meet. It stays while there is a run that has not ended.
+ */
+async function claimsNow({ db }: DriveDeps, { row, plan }: Drive): Promise<Claim[]> {
+  const asked = { where: { id: row.clusterId }, select: { clusterUid: true } };
+  const cluster = await scoped(db, row, (tx) => tx.cluster.findUnique(asked));
+  return claimsOf(plan, cluster?.clusterUid ?? '');
 }
 
 function claimWords(refused: RefusedClaim): string {
