@@ -127,7 +127,7 @@ export function runGitOps(
       for (const [index, [state, write]] of [...states, ...backwards].entries()) {
         const order = index * tools.length + turn;
         const isBack = state.startsWith('R');
-        it(`${cluster}: at ${state}, by ${tool.name}`, async () => {
+        it(`${cluster}: at ${state}, by ${tool.name}: ${tool.dropsPin ? 'the pin is back at once' : 'the pin stays'}`, async () => {
           const scene = await world.sceneOn(tenant, where);
           const kubectl = openKubectl(kubeconfigOf(direct));
           try {

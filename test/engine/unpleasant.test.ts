@@ -4,9 +4,9 @@ import { registerCluster } from '@cdaas/control-plane/clusters.ts';
 import { approveStep } from '@cdaas/control-plane/deployments.ts';
 import { newReplicaSetName } from '@cdaas/pipeline/deployment-state.ts';
 import { waitingFor } from '@cdaas/pipeline/narrate.ts';
-import { approval, weight } from '../support/deployment-files.ts';
+import { steps, untilHeld, weights } from '../conformance/unpleasant.ts';
 import { checkLaws, weightsWritten } from '../support/laws.ts';
-import { type Run, type Seen, tell } from '../support/run.ts';
+import { type Run, tell } from '../support/run.ts';
 import type { Cluster } from '../support/test-cluster.ts';
 import { startUnpleasantCluster, type UnpleasantCluster } from '../support/unpleasant-cluster.ts';
 import { openWorld, type Scene, type Tenant, type World } from '../support/world.ts';
@@ -42,24 +42,8 @@ async function openScene(): Promise<{ scene: Scene; cluster: UnpleasantCluster }
   return { scene, cluster };
 }
 
-const steps = [weight(10), approval(), weight(60)];
-const weights = ['100/0', '90/10', '40/60', '0/100', '100/0'];
 const approve = ({ deploymentId }: Run) => approveStep(tenant.ctx, { id: deploymentId, ref: 'canary-step-2' });
 const untilApproval = (run: Run) => run.until('the approval', ({ status }) => status === 'AWAITING_APPROVAL', 60_000);
-
-/** Waits until the run says that it holds for this reason, and that it did not turn back. */
-async function untilHeld(run: Run, words: RegExp): Promise<Seen> {
-  const seen = await run.until(
-    `to hold: ${words}`,
-    (now) => words.test(waitingFor(now.state) ?? '') || now.state.completedAt !== null,
-    60_000,
-  );
-  assert.match(waitingFor(seen.state) ?? '', words, tell(seen));
-  const since = /\(since 20\d\d-\S+Z, next try 20\d\d-\S+Z\)|cannot be seen since 20\d\d-\S+Z: /;
-  assert.match(waitingFor(seen.state) ?? '', since);
-  assert.equal(seen.state.rollBack, null, tell(seen));
-  return seen;
-}
 
 describe('A cluster that', { concurrency: 8 }, () => {
   for (const { title, trouble, atStart, raised } of cases) {
@@ -143,17 +127,6 @@ describe('A run that waits for a person', { concurrency: 4 }, () => {
     assert.equal(seen.status, 'FAILED');
     assert.match(seen.state.error ?? '', /the new version has traffic but no ready pod|was deleted by somebody/);
     assert.deepEqual(scene.send(20), { answers: { '1': 20 }, failed: 0 });
-  });
-
-  it('is rolled back when its namespace goes, and says so', async () => {
-    const { scene } = await openScene();
-    const run = await scene.deploy({ version: '2', steps });
-    await untilApproval(run);
-    await scene.client.delete('Namespace', '', scene.namespace);
-    await approve(run);
-    const seen = await run.end(60_000);
-    assert.equal(seen.status, 'FAILED', tell(seen));
-    assert.match(seen.state.error ?? '', /is gone|was deleted by somebody|no ready pod|being terminated/, tell(seen));
   });
 });
 

@@ -65,6 +65,7 @@ function testsOf(casesFile: string, first: string, isAlone: boolean): string {
     import { testLaws } from './testing/law-tests.ts';
     const isFirst = ({ name }) => name === ${JSON.stringify(first)};
     const others = cases.filter((one) => !isFirst(one));
+    if (others.length === cases.length) throw new Error('no case is named ' + ${JSON.stringify(first)});
     testLaws('the laws', [...cases.filter(isFirst), ...(${isAlone} ? [] : others)]);
   `;
 }
@@ -87,7 +88,7 @@ export function testMutants(
       console.log(['mutant | killed by', ...table].join('\n'));
     });
 
-    test('without a change the copied package passes', async () => {
+    test('without a change the copied package passes the case of the first mutant', async () => {
       // Of one case: that all of them pass is what the tests beside the sources say.
       assert.deepEqual(await failuresOf(lawTests, mutants[0]?.within, null), []);
     });
