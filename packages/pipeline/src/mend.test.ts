@@ -151,6 +151,27 @@ describe('a change by others', () => {
     );
   });
 
+  test('past F2 that takes the root Service holds the run, until its new version is missed as well', () => {
+    const { setup, world } = at('F2.wait.0');
+    const without = (now: World, kind: string, name: string): World => {
+      const cluster = structuredClone(now.cluster);
+      remove(cluster, kind, name);
+      let next = must(setup, { ...now, cluster }, { do: 'look' });
+      while (next.news.length > 0) next = must(setup, next, { do: 'tell' });
+      for (let turn = 0; turn < 6 && next.state.completedAt === null; turn += 1) {
+        while (/^mend/.test(next.state.effect?.key ?? '')) next = must(setup, next, { do: 'perform', how: 'ok' });
+        if (next.state.completedAt === null) next = must(setup, next, { do: 'due' });
+      }
+      return next;
+    };
+    const held = without(world, 'Service', 'web');
+    assert.equal(held.state.status, 'FINISHING');
+    assert.match(waitingFor(held.state) ?? '', /Service web was deleted/);
+    const ended = without(held, 'ReplicaSet', `web-${newHash}`);
+    assert.equal(ended.state.status, 'FAILED');
+    assert.match(ended.state.error ?? '', /the new version is gone/);
+  });
+
   test('that deletes a given Service and makes it again asks people, and once resumed it is held as before', () => {
     const { setup, world } = at('step.2');
     const cluster = structuredClone(world.cluster);

@@ -213,7 +213,11 @@ function onGone(state: DeploymentState, slot: Slot, at: string): void {
     return abandon(state, `the previous version is gone (${words}), so there is nothing to go back to`, at);
   }
   if (part === 'root' && isPastReturn(state)) {
-    // It may come back; nothing can be finished without it.
+    // It may come back; nothing can be finished without it. Should the new version be missed as well, that decides.
+    if (state.disturbed.length > 0) {
+      state.disturbed.push(slot);
+      state.mending = null;
+    }
     return holdBack(state, `${words} was deleted`, at);
   }
   state.mending = null;
