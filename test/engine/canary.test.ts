@@ -109,6 +109,7 @@ describe('A canary over an SMI TrafficSplit', { concurrency: 6 }, () => {
       'Service web now selects the new version; no roll back from here on',
       'TrafficSplit web removed',
       `The previous version (ReplicaSet ${old}) is gone`,
+      'Service web is no longer pinned to one version',
       'The new version has all traffic; everything auxiliary is gone',
     ];
     const found = milestones.map((milestone) => told.indexOf(milestone));

@@ -37,8 +37,8 @@ export const mutants: Mutant[] = [
   {
     name: 'a Deployment is created at once as it shall be',
     file: 'render-deployment.ts',
-    line: 'replicas, paused: true, template',
-    instead: 'replicas, template',
+    line: 'paused: true,',
+    instead: '',
     killedBy: 'law 5',
     within: 'taking over and keeping',
   },

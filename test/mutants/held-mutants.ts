@@ -34,12 +34,4 @@ export const mutants: Mutant[] = [
     killedBy: 'law 4',
     within: '[20, 60] and every edit',
   },
-  {
-    name: 'the new version’s pods are given up past the point of no return',
-    file: 'mend.ts',
-    line: "if (isPastReturn(state) && partOf(slot).part === 'newReplicaSet' && state.mending !== null) {",
-    instead: 'if (state.mending === undefined) {',
-    killedBy: 'law 4',
-    within: '[50] and an edit beside a call that is refused, stored',
-  },
 ];

@@ -168,13 +168,15 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
     };
     // A run whose objects are in use never began: what would have begun it is news to a final state.
     if (refused !== null) tell(refused);
+    const endedBefore = state.completedAt;
     for (const { type, data, at } of drive.news) {
       const event = { ...(data as object), type, at: at.toISOString() } as DeploymentEvent;
       state = decideDeployment(state, event).state;
     }
-    // Whoever brought the news could not know that it turns the run back.
+    // Whoever brought the news could not know that it turns the run back, or is the last that was waited for.
     const turned = drive.state.rollBack === null && state.rollBack !== null && !isFinal(state.status);
-    if (turned) tell({ type: 'due', at: deps.clock.now().toISOString() }, drive.state);
+    const succeeded = endedBefore === null && state.status === 'SUCCEEDED';
+    if (turned || succeeded) tell({ type: 'due', at: deps.clock.now().toISOString() }, drive.state);
     for (const { event, originals: saved } of own) {
       // A commit whose answer was lost had its effect: its outcome is folded already and is not told twice.
       if ('key' in event && state.effect?.key !== event.key) continue;

@@ -123,6 +123,7 @@ export function keepDeployments(state: Ground): Instruction[] {
       replicaSet: newReplicaSetName(state, index),
       slot: `newReplicaSet.${index}`,
       labels: keptLabels,
+      asked: entryAt(state.outline.workloads, index).replicas,
     })),
     forGood,
   );
@@ -140,6 +141,7 @@ export function restoreDeployments(state: DeploymentState): Instruction[] {
     replicaSet: old.name,
     slot: `oldReplicaSet.${index}` as const,
     labels: old.labels ?? {},
+    asked: old.pods,
   }));
   return [
     ...removed.map(({ index, uid }) => {
@@ -159,19 +161,23 @@ export function restoreDeployments(state: DeploymentState): Instruction[] {
   ];
 }
 
-type Raised = { index: number; replicaSet: string; slot: Slot; labels: Record<string, string> };
+/** `asked`: pods that it has when it is handed over. */
+type Raised = { index: number; replicaSet: string; slot: Slot; labels: Record<string, string>; asked: number };
 
 function raise(state: Ground, phase: 'F8' | 'R7', raised: Raised[], untilOwned: Limit): Instruction[] {
-  const owned = ({ index, replicaSet }: Raised): Asked => {
-    const { name: deployment, replicas: atLeast } = entryAt(state.outline.workloads, index);
-    return { kind: 'adopted', deployment, replicaSet, ...(phase === 'F8' ? { atLeast } : {}) };
+  const owned = ({ index, replicaSet, asked }: Raised): Extract<Asked, { kind: 'adopted' }> => {
+    const { name: deployment } = entryAt(state.outline.workloads, index);
+    return { kind: 'adopted', deployment, replicaSet, asked };
   };
+  // Once it stands there how many pods it asks for is people's, and until then at least what the run brought.
+  const atLeast = ({ asked }: Raised) => (phase === 'F8' ? { atLeast: asked } : {});
   return [
     ...raised.map(({ index }) => write(`${phase}.create.${index}`, `deployment.${index}`, { op: 'create' })),
     ...raised.map(({ index, slot, labels }) => write(`${phase}.label.${index}`, slot, { op: 'label', labels }, true)),
     ...raised.map((one) => {
       const follows = [`${phase}.create.${one.index}`, `${phase}.label.${one.index}`];
-      return wait(`${phase}.adopted.${one.index}`, state, owned(one), { ...untilOwned, follows });
+      const condition = { ...owned(one), ...atLeast(one) };
+      return wait(`${phase}.adopted.${one.index}`, state, condition, { ...untilOwned, follows });
     }),
     ...raised.map(({ index }) => write(`${phase}.resume.${index}`, `deployment.${index}`, { op: 'resume' }, true)),
     ...raised.map((one) =>

@@ -51,6 +51,8 @@ describe('taking a Deployment over', () => {
       'F6.emptied.0',
       'F6.clear.0',
       'F6.clear.1',
+      'F7.new.0',
+      'F7.ready.0',
       'end',
     ]);
   });
@@ -218,9 +220,11 @@ describe('keeping the Deployment object', () => {
       'S1.unlabel.0',
       'S2.pin.0',
     ]);
-    assert.deepEqual(list.slice(-8), [
+    assert.deepEqual(list.slice(-10), [
       'F6.delete.0',
       'F7.unpin.0',
+      'F7.new.0',
+      'F7.ready.0',
       'F8.create.0',
       'F8.label.0',
       'F8.adopted.0',

@@ -44,6 +44,7 @@ function viewOf({ pins = {}, slices = {}, pods = [], replicaSet, profile }: Seen
     trafficSplit: () => undefined,
     shownUpTo: () => null,
     deployment: () => undefined,
+    deployments: () => [],
     serviceProfile: () => profile,
   };
 }

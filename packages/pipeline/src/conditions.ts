@@ -1,5 +1,6 @@
 import { assertNever } from './assert-never.ts';
 import { changedConditions, evaluateChanged } from './changed.ts';
+import { claimGuards } from './deployment-claims.ts';
 import { evaluateDeployment } from './deployment-conditions.ts';
 import { deploymentGuards } from './deployment-object.ts';
 import {
@@ -32,6 +33,7 @@ export type ClusterView = {
   replicaFailure?(namespace: string, hash: string): string | undefined;
   trafficSplit(namespace: string, name: string): KubernetesObject | undefined;
   deployment(namespace: string, name: string): KubernetesObject | undefined;
+  deployments(namespace: string): KubernetesObject[];
   /** All pods, those without a mark of ours too; absent where they are not known. */
   everyPod?(namespace: string): KubernetesObject[];
   /** Linkerd's ServiceProfile of a Service: the one named `<service>.<namespace>.svc.<cluster domain>`. */
@@ -67,17 +69,17 @@ export const unseenGuard = 'guard.unseen';
 /**
  * What may go wrong with a route while the versions share traffic (design.md, law 1): `old`, the old version has traffic
  * but no ready pod; `starved`, the same of the new one; `short`, the new one has fewer ready pods than asked for.
- * `deployment`: of a workload, see `deploymentGuards`. `changed`, for as long as the run holds an object: it is not as the
- * run left it.
+ * `deployment`: of a workload, see `deploymentGuards`; `claimant` and `sharer`: see `claimGuards`. `changed`, for as long
+ * as the run holds an object: it is not as the run left it.
  */
-export type Guard = 'old' | 'starved' | 'short' | 'deployment' | 'changed';
+export type Guard = 'old' | 'starved' | 'short' | 'deployment' | 'claimant' | 'sharer' | 'changed';
 
 export function isGuard(key: string, guard: Guard): boolean {
   return key.startsWith(`guard.${guard}.`);
 }
 
 export function guardConditions(state: DeploymentState): Condition[] {
-  const always = [...deploymentGuards(state), ...changedConditions(state)];
+  const always = [...deploymentGuards(state), ...claimGuards(state), ...changedConditions(state)];
   if (state.track === 'rollBack' || isPastReturn(state)) return always;
   return [...pairsOf(state).flatMap((pair) => guardsOf(state, pair)), ...always];
 }
@@ -164,6 +166,8 @@ export function evaluate(condition: Condition, view: ClusterView): Sight {
     }
     case 'noDeployment':
     case 'intruder':
+    case 'claimant':
+    case 'sharer':
     case 'noStrangers':
     case 'empty':
     case 'adopted':

@@ -3,15 +3,16 @@ import { isLive } from './conditions.ts';
 import { managerOf, removalLine, reshapedWords } from './deployment-object.ts';
 import type { Condition } from './deployment-state.ts';
 import type { KubernetesObject } from './kubernetes.ts';
+import { type LabelSelector, matchesSelector } from './label-selector.ts';
 import { deploymentKey, fieldManager, hashKey } from './marks.ts';
 
 /** Conditions about Deployment objects and the ReplicaSets that they control. */
 
-type Kind = 'noDeployment' | 'intruder' | 'noStrangers' | 'empty' | 'adopted';
+type Kind = 'noDeployment' | 'intruder' | 'claimant' | 'sharer' | 'noStrangers' | 'empty' | 'adopted';
 export type DeploymentCondition = Extract<Condition, { kind: Kind }>;
 
 export function isOfDeployments(condition: Condition): boolean {
-  return ['noDeployment', 'intruder', 'adopted'].includes(condition.kind);
+  return ['noDeployment', 'intruder', 'claimant', 'sharer', 'adopted'].includes(condition.kind);
 }
 
 export function evaluateDeployment(
@@ -33,6 +34,9 @@ export function evaluateDeployment(
       if (!found || known) return { holds: false, detail: `no other Deployment ${condition.deployment}` };
       return { holds: true, detail: besideWords(found) };
     }
+    case 'claimant':
+    case 'sharer':
+      return evaluateClaim(condition, view);
     case 'noStrangers':
       return evaluateStrangers(condition, view);
     case 'empty': {
@@ -58,10 +62,50 @@ function wordsOf({ metadata }: KubernetesObject): string {
   return `Deployment ${metadata.name}`;
 }
 
-function evaluateStrangers(condition: Extract<Condition, { kind: 'noStrangers' }>, view: ClusterView) {
-  const { namespace, service, hash } = condition;
+type DeploymentSpec = {
+  selector?: LabelSelector;
+  replicas?: number;
+  template?: { metadata?: { labels?: Record<string, string> } };
+};
+
+/** Deployments of other names whose controllers, or pods, would get in the way of what the run is about to let go of. */
+function evaluateClaim(
+  condition: Extract<Condition, { kind: 'claimant' | 'sharer' }>,
+  view: ClusterView,
+): { holds: boolean; detail: string } {
+  const { namespace, but, run } = condition;
+  const matches = (spec: DeploymentSpec): boolean => {
+    if (condition.kind === 'claimant') return !!spec.selector && matchesSelector(spec.selector, condition.labels);
+    const selector = Object.entries(selectorWithoutPin(view, namespace, condition.service));
+    const labels = spec.template?.metadata?.labels ?? {};
+    const wantsPods = (spec.replicas ?? 1) > 0;
+    return wantsPods && selector.length > 0 && selector.every(([key, value]) => labels[key] === value);
+  };
+  const found = view.deployments(namespace).find(({ metadata, spec }) => {
+    if (but.includes(metadata.name) || metadata.deletionTimestamp !== undefined) return false;
+    return metadata.labels?.[deploymentKey] !== run && matches((spec as DeploymentSpec | undefined) ?? {});
+  });
+  if (found) {
+    const harm =
+      condition.kind === 'claimant'
+        ? `would take ReplicaSet ${condition.replicaSet} for its own`
+        : `has pods that Service ${condition.service} would send traffic to`;
+    const way = `${wordsOf(found)} (made by ${managerOf(found)}) ${harm}; remove it, or have it select by other labels`;
+    return { holds: true, detail: `${way}: ${removalLine(found.metadata.name, namespace)}` };
+  }
+  const what = condition.kind === 'claimant' ? `claims ReplicaSet ${condition.replicaSet}` : 'shares the Service';
+  return { holds: false, detail: `no other Deployment ${what}` };
+}
+
+function selectorWithoutPin(view: ClusterView, namespace: string, service: string): Record<string, string> {
   const spec = view.service(namespace, service)?.spec as { selector?: Record<string, string> } | undefined;
   const { [hashKey]: _, ...selector } = spec?.selector ?? {};
+  return selector;
+}
+
+function evaluateStrangers(condition: Extract<Condition, { kind: 'noStrangers' }>, view: ClusterView) {
+  const { namespace, service, hash } = condition;
+  const selector = selectorWithoutPin(view, namespace, service);
   const pods = view.everyPod?.(namespace);
   if (!pods) return { holds: false, detail: `the pods behind Service ${service} are not known` };
   const strangers = pods.filter(
@@ -101,8 +145,17 @@ function evaluateAdopted(condition: Extract<Condition, { kind: 'adopted' }>, vie
     };
   }
   const least = condition.atLeast ?? 0;
-  if (wanted < least) return { holds: false, detail: `${names}: asks for ${wanted} pods, ${least} were asked for` };
-  return { holds: current && same, detail: `${names}: ${updatedReplicas} of ${wanted} pods are its own` };
+  if (wanted < least) {
+    const way = `kubectl scale deployment ${condition.deployment} -n ${condition.namespace} --replicas=${least}`;
+    return { holds: false, detail: `${names}: asks for ${wanted} pods instead of ${least} (${manager}): ${way}` };
+  }
+  const others =
+    condition.asked === undefined || condition.asked === wanted ? '' : scaledWords(condition.asked, wanted);
+  return { holds: current && same, detail: `${names}: ${updatedReplicas} of ${wanted} pods are its own${others}` };
+}
+
+function scaledWords(asked: number, wanted: number): string {
+  return `; somebody had it ask for ${wanted} pods instead of ${asked}, and that is left so`;
 }
 
 function statusOf(object: KubernetesObject | undefined) {

@@ -1,3 +1,4 @@
+import { heldByClaim } from './deployment-claims.ts';
 import type {
   Condition,
   DeploymentState,
@@ -9,6 +10,7 @@ import type {
 import { entryAt } from './entry-at.ts';
 import { isRecord } from './is-record.ts';
 import type { KubernetesObject } from './kubernetes.ts';
+import { keysOf, type LabelSelector } from './label-selector.ts';
 import { deploymentKey, fieldManager, hashKey } from './marks.ts';
 
 /** What a run knows of Deployment objects: those it takes over, those it keeps, and those that others put beside it. */
@@ -29,6 +31,17 @@ export function freedReplicaSets(survey: Survey | null): FreedReplicaSet[] {
 export function labelsBeside({ metadata }: KubernetesObject): Record<string, string> | null {
   const { [deploymentKey]: _run, [hashKey]: _hash, ...labels } = metadata.labels ?? {};
   return Object.keys(labels).length > 0 ? labels : null;
+}
+
+/**
+ * Labels of a ReplicaSet by which a Deployment like the one that it was made from would take it for its own, null where
+ * there are none. What a webhook or a person put on it beside these is theirs, and stays.
+ */
+export function claimedBy(replicaSet: KubernetesObject): Record<string, string> | null {
+  const { selector } = (replicaSet.spec as { selector?: LabelSelector } | undefined) ?? {};
+  const keys = keysOf(selector);
+  const labels = Object.entries(labelsBeside(replicaSet) ?? {}).filter(([key]) => keys.includes(key));
+  return labels.length > 0 ? Object.fromEntries(labels) : null;
 }
 
 /** The same labels, as a change that takes them off. */
@@ -104,10 +117,12 @@ export function intruderOf(state: DeploymentState, workload: number) {
 
 /**
  * What a run does not do while somebody's Deployment stands beside it: look for the ground to begin on, set root free,
- * make a Deployment object of its own, and end. Weights and F2 are held like by any other guard.
+ * make a Deployment object of its own, and end. Weights and F2 are held like by any other guard. One of another name is in
+ * the way of less (`heldByClaim`).
  */
 export function heldByDeployment(state: DeploymentState, { id }: { id: string }): Condition | null {
-  if (state.track === 'rollBack') return null;
+  const claim = heldByClaim(state, id);
+  if (claim !== null || state.track === 'rollBack') return claim;
   if (!/^(S1\.survey$|F7\.unpin\.|F8\.(create|label)\.|end$)/.test(id)) return null;
   return deploymentGuards(state).find(({ key }) => state.observed[key]?.holds) ?? null;
 }

@@ -145,7 +145,7 @@ export type OldVersion = {
   resourceVersion: string;
   pods: number;
   ready: number;
-  /** Its own labels beside ours, where it has any: by these a Deployment controller would take it over. */
+  /** Those of its own labels by which a Deployment controller would take it over, where it has any. */
   labels?: Record<string, string>;
 };
 
@@ -244,12 +244,22 @@ export type Condition = {
   | { kind: 'noDeployment'; deployment: string; uid?: string }
   /** A Deployment object of that name which is neither the one with that uid nor made by the deployment `run`. */
   | { kind: 'intruder'; deployment: string; uid: string | null; run: string }
+  /**
+   * A Deployment object of another name, and not made by `run`, that would take a ReplicaSet with these labels for its own;
+   * `but`: names that say nothing here.
+   */
+  | { kind: 'claimant'; replicaSet: string; labels: Record<string, string>; but: readonly string[]; run: string }
+  /** The same of one with pods that the Service would send traffic to once it is not pinned. */
+  | { kind: 'sharer'; service: string; but: readonly string[]; run: string }
   /** No pod but those of `hash` is selected by what people wrote as the Service's selector. Told by asking only. */
   | { kind: 'noStrangers'; service: string; hash: string }
   /** A ReplicaSet without pods; one that is not there is not empty. */
   | { kind: 'empty'; replicaSet: string }
-  /** The Deployment object controls the ReplicaSet, takes it for its newest and wants no other pods, nor too few. */
-  | { kind: 'adopted'; deployment: string; replicaSet: string; atLeast?: number }
+  /**
+   * The Deployment object controls the ReplicaSet, takes it for its newest and wants no other pods, nor too few. `asked`:
+   * another number is people's doing, and said.
+   */
+  | { kind: 'adopted'; deployment: string; replicaSet: string; atLeast?: number; asked?: number }
   | { kind: 'short'; service: string; hash: string; ready: number }
   /** The cluster can neither be watched nor asked, so that nothing is known of what happens there. */
   | { kind: 'unseen' }

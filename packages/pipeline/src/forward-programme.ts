@@ -7,6 +7,7 @@ import {
   newReplicaSetName,
   type Slot,
 } from './deployment-state.ts';
+import { entryAt } from './entry-at.ts';
 import {
   enoughOld,
   firstMeshSeconds,
@@ -38,12 +39,18 @@ function applyObjects(state: Ground): Instruction[] {
 
 /** No earlier version with pods: the new one goes straight to 100 %, and the strategy's steps are skipped. */
 function replace(state: Ground): Instruction[] {
+  // A version that was alone from the start has just been seen to have its pods.
+  const removed = state.outline.workloads.flatMap((_, index) => {
+    const { mode, old } = state.survey?.workloads[index] ?? {};
+    return mode === 'adopt' || old ? [index] : [];
+  });
   return [
     ...removeLeftovers(state),
     ...createNewReplicaSets(state),
     ...firstPodsReady(state),
     ...takeOver(state, false),
     ...removeOldReplicaSets(state),
+    ...stillWhole(state, removed),
     ...keepDeployments(state),
   ];
 }
@@ -251,7 +258,45 @@ function finishInstructions(state: Ground, pairs: Pair[]): Instruction[] {
         change: { op: 'unpin' },
       }),
     ),
+    ...stillWhole(
+      state,
+      state.outline.workloads.map((_, index) => index),
+    ),
     ...keepDeployments(state),
+  ];
+}
+
+/**
+ * Nothing but the new version is left, and it has all its pods: the last thing that is seen. Where the watches tell of no
+ * change it costs no request.
+ */
+function stillWhole(state: Ground, workloads: number[]): Instruction[] {
+  const { outline, hashes } = state;
+  const running = workloads.filter((index) => entryAt(outline.workloads, index).replicas > 0);
+  return [
+    ...running.map((index): Instruction => {
+      const { replicas } = entryAt(outline.workloads, index);
+      return {
+        id: `F7.new.${index}`,
+        kind: 'write',
+        slot: `newReplicaSet.${index}`,
+        change: { op: 'scale', replicas },
+        lookFirst: true,
+      };
+    }),
+    ...running.map((index): Instruction => {
+      const { replicas: ready } = entryAt(outline.workloads, index);
+      const id = `F7.ready.${index}`;
+      const condition: Condition = {
+        key: id,
+        namespace: outline.namespace,
+        kind: 'podsReady',
+        hash: entryAt(hashes, index),
+        ready,
+      };
+      const follows = [`F7.new.${index}`];
+      return { id, kind: 'wait', condition, limitSeconds: null, onLimit: 'goOn', follows };
+    }),
   ];
 }
 

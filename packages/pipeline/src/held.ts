@@ -33,10 +33,9 @@ function heldForward(state: DeploymentState, done: Instruction[]): Held[] {
     if (instruction.kind !== 'write' || !tellingOps.includes(instruction.change.op)) continue;
     last.set(instruction.slot, instruction.change);
   }
-  // From F8 on the pods are the Deployment's that is kept.
-  const isKept = state.at.startsWith('F8.');
   const held = [...last].flatMap(([slot, change]): Held[] => {
-    if (isKept && partOf(slot).part === 'newReplicaSet') return [];
+    // Once it has the labels its pods are the Deployment's that is kept.
+    if (done.some((one) => one.id.startsWith('F8.label.') && one.kind === 'write' && one.slot === slot)) return [];
     const want = wantOf(state, slot, change);
     return want === null ? [] : [{ slot, want }];
   });
@@ -87,8 +86,9 @@ function heldBackward(state: DeploymentState, done: Instruction[]): Held[] {
     }
     return list;
   });
-  // From R7 on the pods are the Deployment's that was set aside.
-  return state.at.startsWith('R7.') ? held : [...held, ...oldPods(state)];
+  // Once it has its labels again its pods are the Deployment's that was set aside.
+  const isHandedOver = ({ slot }: Held) => isDone(`R7.label.${partOf(slot).index}`);
+  return [...held, ...oldPods(state).filter((old) => !isHandedOver(old))];
 }
 
 function oldPods(state: DeploymentState): Held[] {

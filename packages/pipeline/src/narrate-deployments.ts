@@ -43,7 +43,7 @@ function waitedFor(id: string, condition: Condition): string | null | undefined 
       ? null
       : `Deployment ${condition.deployment} owns ReplicaSet ${condition.replicaSet}; no pod was started or ended for it`;
   // That the new pods are ready is told once, before.
-  if (condition.kind === 'empty' || /^F6\.(pods|full)\./.test(id)) return null;
+  if (condition.kind === 'empty' || /^(F6\.(pods|full)|F7\.ready)\./.test(id)) return null;
   return undefined;
 }
 

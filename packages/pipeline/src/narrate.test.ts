@@ -70,6 +70,7 @@ describe('the story of a run', () => {
       'TrafficSplit web set: all traffic to Service web, the new version now',
       'TrafficSplit web removed',
       'The previous version (ReplicaSet web-oldhash001) is gone',
+      'Service web is no longer pinned to one version',
       'The new version has all traffic; everything auxiliary is gone',
     ]);
   });

@@ -152,12 +152,16 @@ describe('a Deployment of another name', () => {
   });
 });
 
-test('labels on the previous version beside ours are told, whoever put them there', () => {
+test('of the labels on the previous version those are told by which a Deployment would take it; others’ are theirs', () => {
   const worn = oldReplicaSet(2);
-  const labels = { ...worn.metadata.labels, app: 'web', team: 'shop' };
-  const objects = sampleObjects().map((object) =>
-    object.kind === 'ReplicaSet' ? { ...worn, metadata: { ...worn.metadata, labels } } : object,
-  );
-  const [workload] = look(samplePlan(), undefined, objects).workloads;
-  assert.deepEqual(workload?.old?.labels, { app: 'web', team: 'shop' });
+  const oldWith = (others: Record<string, string>) => {
+    const labels = { ...worn.metadata.labels, ...others };
+    const objects = sampleObjects().map((object) =>
+      object.kind === 'ReplicaSet' ? { ...worn, metadata: { ...worn.metadata, labels } } : object,
+    );
+    return look(samplePlan(), undefined, objects);
+  };
+  const [workload] = oldWith({ app: 'web', team: 'shop' }).workloads;
+  assert.deepEqual(workload?.old?.labels, { app: 'web' });
+  assert.equal(oldWith({ team: 'shop' }).workloads[0]?.old?.labels, undefined);
 });

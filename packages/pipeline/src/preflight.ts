@@ -1,5 +1,5 @@
 import { isReady } from './conditions.ts';
-import { labelsBeside } from './deployment-object.ts';
+import { claimedBy } from './deployment-object.ts';
 import { type Problem, partOf, type Survey, type Tracked } from './deployment-state.ts';
 import type { KubernetesObject } from './kubernetes.ts';
 import type { DeploymentPlan } from './plan.ts';
@@ -78,7 +78,7 @@ function isBackend({ slot }: Survey['leftovers'][number]): boolean {
 }
 
 function labelsOf(old: KubernetesObject): { labels?: Record<string, string> } {
-  const labels = labelsBeside(old);
+  const labels = claimedBy(old);
   return labels ? { labels } : {};
 }
 

@@ -44,7 +44,17 @@ const finish =
   'F1.weight.0 F1.mesh.0 F1.drain F2.pin.0 F2.new.0 F2.wait.0 F2.drain F3.weight.0 F3.mesh.0 F3.drain F4.delete.0 F4.mesh.0 F5.canary.0'.split(
     ' ',
   );
-const last = ['F6.new.0', 'F6.ready.0', 'F6.scale.0', 'F6.gone.0', 'F6.delete.0', 'F7.unpin.0', 'end'];
+const last = [
+  'F6.new.0',
+  'F6.ready.0',
+  'F6.scale.0',
+  'F6.gone.0',
+  'F6.delete.0',
+  'F7.unpin.0',
+  'F7.new.0',
+  'F7.ready.0',
+  'end',
+];
 
 describe('the order of work', () => {
   const rows: [string, Options, string[]][] = [
@@ -138,7 +148,8 @@ describe('the order of work of several pairs', () => {
         ...both('F2.wait'),
       ],
       ...['F2.drain', ...both('F3.weight'), ...both('F3.mesh'), 'F3.drain', ...both('F4.delete'), ...both('F4.mesh')],
-      ...[...both('F5.canary'), ...both('F6.new'), ...both('F6.ready'), ...removal(0, 1), ...both('F7.unpin'), 'end'],
+      ...[...both('F5.canary'), ...both('F6.new'), ...both('F6.ready'), ...removal(0, 1)],
+      ...[...both('F7.unpin'), ...both('F7.new'), ...both('F7.ready'), 'end'],
     ]);
   });
 
@@ -150,7 +161,7 @@ describe('the order of work of several pairs', () => {
     );
     assert.deepEqual(
       ids.filter((id) => /^(S6|F7)/.test(id)),
-      [...of('S6.create', 0, 1), ...of('F7.unpin', 0, 1)],
+      [...of('S6.create', 0, 1), ...of('F7.unpin', 0, 1), 'F7.new.0', 'F7.ready.0'],
     );
   });
 
@@ -160,7 +171,7 @@ describe('the order of work of several pairs', () => {
       ids.filter((id) => /^(S[2-6]|F6\.scale|F7)/.test(id)),
       [
         ...['S2.pin.1', 'S2.wait.1', 'S3.canary.1', ...created(0, 1), 'S5.pods.0', 'S5.wait.1', 'S6.create.1'],
-        ...['F6.scale.1', 'F7.unpin.1'],
+        ...['F6.scale.1', 'F7.unpin.1', ...of('F7.new', 0, 1), ...of('F7.ready', 0, 1)],
       ],
     );
   });

@@ -7,15 +7,15 @@ import { deploymentKey } from './marks.ts';
  * pods, and paused, so that it starts no pod whatever stands there when it is made.
  *
  * @param from the manifest, or the form that an earlier Deployment had
- * @param marks labels and annotations to add
+ * @param marks labels and annotations to add; `atLeast`: pods that it asks for even where somebody scaled the ReplicaSet down
  */
 export function renderDeployment(
   from: KubernetesObject,
   replicaSet: KubernetesObject,
-  marks: { run: string; annotations: Record<string, string> },
+  marks: { run: string; annotations: Record<string, string>; atLeast: number },
 ): Record<string, unknown> {
   const { name, namespace, labels, annotations } = from.metadata;
-  const { replicas } = replicaSet.spec as { replicas?: number };
+  const { replicas = 1 } = replicaSet.spec as { replicas?: number };
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',
@@ -25,6 +25,11 @@ export function renderDeployment(
       labels: { ...labels, [deploymentKey]: marks.run },
       annotations: { ...annotations, ...marks.annotations },
     },
-    spec: { ...(from.spec as object), replicas, paused: true, template: templateFor(replicaSet) },
+    spec: {
+      ...(from.spec as object),
+      replicas: Math.max(replicas, marks.atLeast),
+      paused: true,
+      template: templateFor(replicaSet),
+    },
   };
 }

@@ -188,7 +188,11 @@ function renderCreate(input: Parameters<typeof renderWrite>[0], ref: ObjectRef):
   if (part === 'deployment') {
     if (!input.replicaSet) throw new Error(`deployment ${state.id}: no ReplicaSet for ${slot}`);
     const own = state.track === 'forward' ? annotations : {};
-    return renderDeployment(originOf(input), input.replicaSet, { run: state.id, annotations: own });
+    const atLeast =
+      state.track === 'forward'
+        ? entryAt(state.outline.workloads, index).replicas
+        : (state.survey?.workloads[index]?.old?.pods ?? 0);
+    return renderDeployment(originOf(input), input.replicaSet, { run: state.id, annotations: own, atLeast });
   }
   const metadata = {
     name: ref.name,

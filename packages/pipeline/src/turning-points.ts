@@ -1,8 +1,9 @@
 import { setAsideOf } from './adoption-outcomes.ts';
+import { sharerLines } from './deployment-claims.ts';
 import { intruderLines } from './deployment-object.ts';
 import type { DeploymentState, Slot } from './deployment-state.ts';
 import type { Write } from './instructions.ts';
-import { begin, disturb } from './moves.ts';
+import { begin, disturb, warn } from './moves.ts';
 import { kubectlWords } from './outcomes.ts';
 import { programmeOf } from './programme.ts';
 import { slotOfObject } from './slot-of-object.ts';
@@ -54,13 +55,17 @@ function shiftsBy({ slot, change }: Write, split: Slot): boolean {
 /** The end of the list that the run was on. */
 export function finish(state: DeploymentState, at: string): void {
   state.completedAt = at;
+  // How many pods a Deployment object asks for is people's as soon as it stands over them.
+  for (const [key, { detail }] of Object.entries(state.observed)) {
+    if (/^(F8|R7)\.settled\./.test(key) && detail.includes('is left so')) warn(state, detail);
+  }
   if (state.track === 'forward') {
     state.status = 'SUCCEEDED';
     return;
   }
   state.status = state.rollBack?.outcome ?? 'FAILED';
   state.error = state.rollBack?.reason ?? null;
-  state.leftInCluster.push(...intruderLines(state));
+  state.leftInCluster.push(...intruderLines(state), ...sharerLines(state));
   for (const [index, object] of state.outline.objects.entries()) {
     if (tracked(state, index)?.made !== 'created') continue;
     const condition = object.kind === 'Namespace' ? ' (if nothing else is in it)' : '';

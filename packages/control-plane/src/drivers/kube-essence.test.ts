@@ -50,19 +50,26 @@ const deployment = {
   apiVersion: 'apps/v1',
   kind: 'Deployment',
   metadata: { name: 'web', namespace, uid: 'd', generation: 2, managedFields: [{ manager: 'argocd-controller' }] },
-  spec: { replicas: 2, template: pods[0]?.spec },
+  spec: {
+    replicas: 2,
+    selector: { matchLabels: { app: 'web' } },
+    template: { metadata: { labels: { app: 'web' } }, spec: pods[0]?.spec },
+  },
   status: { observedGeneration: 2, replicas: 2, updatedReplicas: 2 },
 };
 
+const service = { apiVersion: 'v1', kind: 'Service', metadata: { name: 'web' }, spec: { clusterIP: '10.1.2.3' } };
+
 test('conditions see in the essence of objects what they see in the objects', () => {
   const viewOf = (of: typeof essenceOf) => ({
-    service: () => undefined,
+    service: () => ({ ...service, spec: { selector: { app: 'web' } } }),
     endpointSlices: () => slices.map(of),
     pods: () => pods.map(of),
     replicaSet: () => undefined,
     trafficSplit: () => undefined,
     shownUpTo: () => null,
     deployment: () => of(deployment),
+    deployments: () => [of(deployment)],
     serviceProfile: () => undefined,
   });
   const whole = viewOf((object) => object);
@@ -75,6 +82,8 @@ test('conditions see in the essence of objects what they see in the objects', ()
     { kind: 'gone', replicaSet: 'web-abc', hash: 'abc' },
     { kind: 'intruder', deployment: 'web', uid: null, run: 'x' },
     { kind: 'noDeployment', deployment: 'web' },
+    { kind: 'claimant', replicaSet: 'api-1', labels: { app: 'web' }, but: [], run: 'x' },
+    { kind: 'sharer', service: 'web', but: [], run: 'x' },
   ] as const) {
     const asked = { key: 'k', namespace, ...condition };
     assert.deepEqual(evaluate(asked, brief), evaluate(asked, whole));
@@ -91,6 +100,5 @@ test('the essence of a pod and of a ReplicaSet is small', () => {
 });
 
 test('kinds without a known essence stay whole', () => {
-  const service = { apiVersion: 'v1', kind: 'Service', metadata: { name: 'web' }, spec: { clusterIP: '10.1.2.3' } };
   assert.equal(essenceOf(service), service);
 });

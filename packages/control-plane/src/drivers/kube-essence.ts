@@ -19,7 +19,7 @@ export function essenceOf(object: KubernetesObject): KubernetesObject {
     case 'Deployment': {
       const { managedFields } = metadata;
       const brief = { ...briefMetadata(metadata), ...(managedFields ? { managedFields } : {}) };
-      return { apiVersion, kind, metadata: brief, spec: {}, status: object.status };
+      return { apiVersion, kind, metadata: brief, spec: deploymentSpec(object.spec), status: object.status };
     }
     default:
       return object;
@@ -38,6 +38,14 @@ function briefMetadata(metadata: KubernetesObject['metadata']): KubernetesObject
   const { name, namespace, uid, resourceVersion, generation, labels, deletionTimestamp } = metadata;
   const all = { name, namespace, uid, resourceVersion, generation, labels, deletionTimestamp };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as typeof metadata;
+}
+
+/** Whose ReplicaSets and traffic a Deployment is after. */
+function deploymentSpec(spec: unknown): Record<string, unknown> {
+  if (!isRecord(spec)) return {};
+  const { selector, replicas, template } = spec;
+  const { labels } = isRecord(template) && isRecord(template.metadata) ? template.metadata : {};
+  return { selector, replicas, template: { metadata: { labels } } };
 }
 
 function podStatus(status: unknown): Record<string, unknown> {

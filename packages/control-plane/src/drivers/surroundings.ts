@@ -204,6 +204,7 @@ export async function viewFor(
     trafficSplit: (_, name) => named(splits, name),
     shownUpTo: () => null,
     deployment: (_, name) => named(deployments, name),
+    deployments: () => deployments,
     everyPod: () => pods,
     serviceProfile: (_, service) => profiles.find((profile) => isProfileOf(profile, namespace, service)),
   };

@@ -50,6 +50,10 @@ export function interestsOf(condition: Condition): string[] {
     case 'noDeployment':
     case 'intruder':
       return [`deployment/${namespace}/${condition.deployment}`];
+    case 'claimant':
+      return [`deployments/${namespace}`];
+    case 'sharer':
+      return [`deployments/${namespace}`, service(condition.service)];
     case 'adopted':
       return [`deployment/${namespace}/${condition.deployment}`, `replicaset/${namespace}/${condition.replicaSet}`];
     case 'empty':
@@ -85,6 +89,17 @@ function interestOf(kind: WatchedKind, { metadata }: Pick<KubernetesObject, 'met
     case 'ServiceProfile':
       return `profile/${namespace}/${metadata.name.split('.')[0]}`;
   }
+}
+
+/** The interest in all Deployments of a namespace. */
+function crowd({ metadata }: KubernetesObject): string {
+  return `deployments/${metadata.namespace ?? ''}`;
+}
+
+/** What a Deployment selects and brings, to compare. */
+function claimOf({ metadata, spec }: KubernetesObject): string {
+  const { selector, template, replicas = 1 } = spec as { selector?: unknown; template?: unknown; replicas?: number };
+  return JSON.stringify([metadata.labels, metadata.deletionTimestamp !== undefined, selector, template, replicas > 0]);
 }
 
 /** The interest in the pods of a ReplicaSet of ours. */
@@ -125,13 +140,19 @@ export function createClusterCache(): ClusterCache {
     const ids = byInterest.get(interest);
     ids?.delete(id);
     if (ids?.size === 0) byInterest.delete(interest);
-    return new Set([interest]);
+    return new Set([interest, ...(kind === 'Deployment' ? [crowd(known)] : [])]);
   };
 
   const put = (kind: WatchedKind, whole: KubernetesObject): Set<string> => {
     const object = essenceOf(whole);
+    const known = table(kind).objects.get(identity(object));
     const failedBefore = kind === 'ReplicaSet' ? failures.get(podsOf(object)) : undefined;
     const touched = remove(kind, object);
+    if (kind === 'Deployment') {
+      // Its status changes all the time, and says nothing about whose ReplicaSets and traffic it is after.
+      if (known && claimOf(known) === claimOf(object)) touched.delete(crowd(object));
+      else touched.add(crowd(object));
+    }
     const { objects, byInterest } = table(kind);
     const id = identity(object);
     const interest = interestOf(kind, object);
@@ -176,6 +197,8 @@ export function createClusterCache(): ClusterCache {
     replicaFailure: (namespace, hash) => failures.get(`pods/${namespace}/${hash}`),
     trafficSplit: (namespace, name) => table('TrafficSplit').objects.get(`${namespace}/${name}`),
     deployment: (namespace, name) => table('Deployment').objects.get(`${namespace}/${name}`),
+    deployments: (namespace) =>
+      [...table('Deployment').objects.values()].filter(({ metadata }) => metadata.namespace === namespace),
     serviceProfile: (namespace, service) => find('ServiceProfile', `profile/${namespace}/${service}`)[0],
   };
 }

@@ -189,7 +189,10 @@ function kindsOf(condition: Condition): WatchedKind[] {
       return ['ReplicaSet', 'Pod'];
     case 'noDeployment':
     case 'intruder':
+    case 'claimant':
       return ['Deployment'];
+    case 'sharer':
+      return ['Deployment', 'Service'];
     case 'adopted':
       return ['Deployment', 'ReplicaSet'];
     case 'empty':

@@ -1,6 +1,7 @@
 import type { ClusterView } from '../conditions.ts';
 import { isRecord } from '../is-record.ts';
 import type { KubernetesObject } from '../kubernetes.ts';
+import { type LabelSelector, matchesSelector } from '../label-selector.ts';
 import { hashKey } from '../marks.ts';
 import type { Surroundings } from '../preflight-look.ts';
 import type { ClusterWrite } from '../render.ts';
@@ -35,6 +36,7 @@ export function list(cluster: ModelCluster, kind: string): KubernetesObject[] {
 }
 
 export function insert(cluster: ModelCluster, object: KubernetesObject): KubernetesObject {
+  if (!isWellFormed(object)) throw new Error(`${object.kind} ${object.metadata.name} selects other pods than its own`);
   cluster.uids += 1;
   const stored = structuredClone(object);
   stored.metadata = { ...stored.metadata, namespace, uid: `uid-${cluster.uids}`, generation: 1 };
@@ -70,6 +72,7 @@ export function performWrite(cluster: ModelCluster, write: ClusterWrite): Answer
     if (stored) return no(409, 'AlreadyExists');
     const body = clean(write.body);
     if (body.metadata.resourceVersion !== undefined) return no(400, 'BadRequest');
+    if (!isWellFormed(body)) return no(422, 'Invalid');
     return yes(201, insert(cluster, body));
   }
   if (!stored) return no(404, 'NotFound');
@@ -88,7 +91,16 @@ export function performWrite(cluster: ModelCluster, write: ClusterWrite): Answer
   const after = write.verb === 'put' ? body : (mergePatch(stored, body) as KubernetesObject);
   const spec = body.spec as { selector?: unknown } | undefined;
   if (write.verb === 'apply' && spec?.selector) (after.spec as { selector?: unknown }).selector = spec.selector;
+  if (!isWellFormed(after)) return no(422, 'Invalid');
   return yes(200, update(cluster, stored, after));
+}
+
+/** A Deployment that does not select the pods of its own template is refused: its controller would make ReplicaSets for ever. */
+function isWellFormed({ kind, spec }: KubernetesObject): boolean {
+  if (kind !== 'Deployment') return true;
+  type Spec = { selector: LabelSelector; template: { metadata?: { labels?: Record<string, string> } } };
+  const { selector, template } = spec as Spec;
+  return matchesSelector(selector, template.metadata?.labels ?? {});
 }
 
 /** RFC 7386. */
@@ -115,6 +127,7 @@ export function viewOf(cluster: ModelCluster): ClusterView {
     trafficSplit: (_, name) => get(cluster, 'TrafficSplit', name),
     replicaSet: (_, name) => get(cluster, 'ReplicaSet', name),
     deployment: (_, name) => get(cluster, 'Deployment', name),
+    deployments: () => list(cluster, 'Deployment'),
     everyPod: () => list(cluster, 'Pod'),
     serviceProfile: (_, service) => get(cluster, 'ServiceProfile', `${service}.${namespace}.svc.cluster.local`),
   };
