@@ -6,6 +6,7 @@ import { after, test } from 'node:test';
 import { scoped } from '@cdaas/control-plane/database/db.ts';
 import { type EventHub, type EventsRead, followEvents } from '@cdaas/control-plane/events.ts';
 import { appendNews } from '@cdaas/control-plane/news.ts';
+import pg from 'pg';
 import { type Caller, createTestTenant, insertCluster, openTestApi, shopFile } from '../support/api.ts';
 import { until } from '../support/until.ts';
 
@@ -241,6 +242,48 @@ test('a client that goes away is forgotten', async () => {
   assert.ok(before >= 1);
   await stream.return(undefined);
   await until(async () => (await open()) < before, 'the stream to be counted no more');
+});
+
+test('a client that goes away before its stream begins leaves nothing behind', async (t) => {
+  const started = await startedPipeline('hasty');
+  const open = async () => (await api.deps.metrics.liveStreams.get()).values[0]?.value ?? 0;
+  const before = await open();
+  // All connections to Postgres wait, and with them the request.
+  const holder = new pg.Client({ connectionString: api.db.url });
+  await holder.connect();
+  t.after(() => holder.end());
+  await holder.query('select pg_advisory_lock(424242)');
+  const held = Promise.all(
+    Array.from({ length: 10 }, () => api.db.sql('held', 'select pg_advisory_xact_lock(424242)', [])),
+  );
+  await until(async () => {
+    const { rows } = await holder.query<{ waiting: number }>(
+      'select count(*)::int as waiting from pg_locks where objid = 424242 and not granted',
+    );
+    return rows[0]?.waiting === 10;
+  }, 'all connections to wait');
+  const arrived = once(api.app.server, 'request');
+  const sent = request({
+    host: '127.0.0.1',
+    port,
+    path: `/pipelines/${started.pipelineId}/events`,
+    headers: {
+      host: '127.0.0.1:8080',
+      authorization: `Bearer ${started.tenant.admin.token}`,
+      accept: 'text/event-stream',
+    },
+  }).end();
+  sent.on('error', () => {});
+  const [{ socket }] = (await arrived) as [IncomingMessage];
+  const closed = once(socket, 'close');
+  sent.destroy();
+  await closed;
+  await holder.query('select pg_advisory_unlock(424242)');
+  await held;
+  // Whatever comes of it has come once others that asked later are answered.
+  for (let count = 0; count < 5; count += 1)
+    await api.call(started.tenant.admin, 'GET', `/pipelines/${started.pipelineId}/events`);
+  assert.equal(await open(), before);
 });
 
 test('streams end when the process shuts down', async () => {

@@ -65,6 +65,8 @@ async function stream(
   const claims = request.claims;
   // Refuse before the stream begins: an unknown pipeline is a plain 404.
   await readEvents(ctx, { pipelineId, after, limit: 1 });
+  // The client went away meanwhile, and 'close' is told only once.
+  if (reply.raw.destroyed) return reply.send();
   const gone = new AbortController();
   const follow = followEvents(ctx, deps.events, {
     pipelineId,
