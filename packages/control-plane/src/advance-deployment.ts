@@ -169,10 +169,7 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
     // A run whose objects are in use never began: what would have begun it is news to a final state.
     if (refused !== null) tell(refused);
     const endedBefore = state.completedAt;
-    for (const { type, data, at } of drive.news) {
-      const event = { ...(data as object), type, at: at.toISOString() } as DeploymentEvent;
-      state = decideDeployment(state, event).state;
-    }
+    state = decideDeployment(state, ...drive.news.map(eventOf)).state;
     // Whoever brought the news could not know that it turns the run back, or is the last that was waited for.
     const turned = drive.state.rollBack === null && state.rollBack !== null && !isFinal(state.status);
     const succeeded = endedBefore === null && state.status === 'SUCCEEDED';
@@ -222,6 +219,10 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
     }
     if (!(await reload(deps, drive))) return false;
   }
+}
+
+function eventOf({ type, data, at }: UnfoldedEvent): DeploymentEvent {
+  return { ...(data as object), type, at: at.toISOString() } as DeploymentEvent;
 }
 
 /** Whoever watches the cluster may be another worker, to which it answered before it did to this one. */

@@ -185,3 +185,22 @@ test('an old version that loses its pods while it has traffic is told, and nothi
   assert.equal(state.status, 'AWAITING_APPROVAL');
   assert.match(waitingFor(state) ?? '', /approval of canary-step-2; attention: no ready pods behind Service web/);
 });
+
+describe('several events that are folded together', () => {
+  const sight = { type: 'observed', holds: true, detail: '' } as const;
+  for (const [what, place, turn] of [
+    ['a roll back', 'F1.drain', { type: 'rollBackRequested', by: 'ada' }],
+    ['a roll back', 'S5.wait.0', { type: 'rollBackRequested', by: 'ada' }],
+    ['a cancellation', 'F1.drain', { type: 'cancelRequested', by: 'ada' }],
+    ['pods that are gone', 'F1.drain', { ...sight, condition: 'guard.starved.0' }],
+  ] as const) {
+    test(`turn the run back for ${what} at ${place}, whatever the others would have begun`, () => {
+      const { world } = at(place);
+      const over = new Date(world.clock + 600_000).toISOString();
+      const ready = { ...sight, at: over, condition: place };
+      const { state } = decideDeployment({ ...world.state, effect: null }, ready, { ...turn, at: over });
+      assert.equal(state.status, 'ROLLING_BACK');
+      assert.match(state.at, /^R/);
+    });
+  }
+});

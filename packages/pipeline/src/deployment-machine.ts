@@ -32,15 +32,19 @@ import { beginRollBack, finish } from './turning-points.ts';
  * One call to the cluster is in flight at most (`state.effect`). Its outcome is the next event that counts; everything
  * else that happens meanwhile is recorded and acted on once the outcome is known. A write whose outcome is unknown is
  * never sent again before the cluster was read (`state.doubt`).
+ *
+ * Of several events that are folded together all are recorded before anything is decided: what one of them allows alone,
+ * such as the point of no return, another may forbid, and what is decided in between would be neither stored nor sent.
  */
 export function decideDeployment(
   before: DeploymentState,
-  event: DeploymentEvent,
+  ...events: DeploymentEvent[]
 ): { state: DeploymentState; effects: Effect[] } {
-  if (isFinal(before.status)) return { state: before, effects: [] };
+  const last = events.at(-1);
+  if (isFinal(before.status) || last === undefined) return { state: before, effects: [] };
   const state = copyOf(before);
-  record(state, event);
-  const effect = proceed(state, event.at);
+  for (const event of events) record(state, event);
+  const effect = proceed(state, last.at);
   return { state, effects: effect === null ? [] : [effect] };
 }
 
@@ -70,10 +74,11 @@ export function canRollBack(state: DeploymentState): boolean {
 }
 
 /**
- * How long an effect may be in flight before somebody must look: the clusters’ time-out; longer where an effect is many
- * requests, which have so long together.
+ * How long an effect may be in flight before somebody must look: the clusters’ time-out, of each of the three requests that a
+ * write may be (of what it is made from or how its kind is served, of itself, and of its managers). A check and a survey are
+ * many, which have so long together.
  */
-const effectSeconds: Record<Effect['kind'], number> = { read: 10, write: 10, check: 20, survey: 60 };
+const effectSeconds: Record<Effect['kind'], number> = { read: 10, write: 30, check: 20, survey: 60 };
 /** How often a wait is checked by asking the cluster, beside being told by its watch. */
 const checkSeconds = 30;
 
