@@ -26,12 +26,15 @@ export function holdBack(state: DeploymentState, message: string, at: string, at
 /** Runs that waited for one cluster try again within so long of its return, each at a moment of its own. */
 const spreadMs = 1_000;
 
-/** The cluster answers again: what waits for its next try need not wait out a delay that grew while it was away. */
+/**
+ * The cluster answers again: what waits for its next try need not wait out a delay that grew while it was away. That it
+ * answers somebody does not mean that this run's call succeeds: until one does, its tries count on, and grow no denser.
+ */
 export function tryAgain(state: DeploymentState, at: string): void {
   if (state.retry === null) return;
   const share = [...state.id].reduce((sum, char) => (sum * 31 + char.charCodeAt(0)) % spreadMs, 0);
   const soon = addSeconds(at, share / 1000);
-  if (soon < state.retry.until) state.retry = { ...state.retry, count: 0, until: soon };
+  if (soon < state.retry.until) state.retry = { ...state.retry, until: soon };
 }
 
 /** A held object may have been changed by others; it is looked at before anything else is done. */

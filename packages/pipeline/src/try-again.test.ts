@@ -58,13 +58,13 @@ describe('a cluster that answers again', () => {
       assert.equal(tell(told, wakeAt, { type: 'due' }).effect?.kind, 'write');
     });
 
-  test('begins the waits anew, and never makes one longer', () => {
+  test('but not this run yet counts its tries on, and no wait becomes longer', () => {
     const { state, at } = away('one', 6);
     const told = tell(state, addSeconds(at, 3), { type: 'clusterAnswers' });
     const tried = tell(told, told.wakeAt ?? '', { type: 'due' });
     const key = tried.effect?.key ?? '';
     const gone = tell(tried, told.wakeAt ?? '', { type: 'unreachable', key, message: 'gone again' });
-    assert.equal(gone.retry?.until, addSeconds(told.wakeAt ?? '', 1));
+    assert.equal(gone.retry?.until, addSeconds(told.wakeAt ?? '', 30));
     const late = tell(state, addSeconds(at, 29.999), { type: 'clusterAnswers' });
     assert.ok((late.retry?.until ?? '') <= (state.retry?.until ?? ''));
   });
@@ -83,6 +83,12 @@ describe('a cluster that answers again', () => {
     const state = writing('one');
     assert.deepEqual(tell(state, start, { type: 'clusterAnswers' }).effect, state.effect);
   });
+});
+
+test('a write, which may be three requests of ten seconds, is not called overdue before', () => {
+  const { effect, wakeAt, since } = writing('one');
+  assert.equal(effect?.kind, 'write');
+  assert.ok(Date.parse(wakeAt ?? '') - Date.parse(since) >= 30_000, `${wakeAt} after ${since}`);
 });
 
 describe('a server that asks for patience', () => {
