@@ -256,12 +256,15 @@ function readError(status: number, body: Buffer, secret: string | undefined): un
   }
 }
 
+/** Nobody waits longer before it asks again, whatever the server says: half a minute is no load to any. */
+const longestRetryMs = 30_000;
+
 /** Retry-After in seconds or as a date (RFC 9110 section 10.2.3). */
 function readRetryAfter(header: string | string[] | undefined): number | undefined {
   const text = Array.isArray(header) ? header[0] : header;
   if (text === undefined) return undefined;
   const ms = /^\d{1,9}$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now();
-  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), 300_000);
+  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), longestRetryMs);
 }
 
 /** Words for a failed connection; only codes are taken from the error, whose text may hold what the server sent. */
