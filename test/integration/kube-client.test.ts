@@ -23,7 +23,12 @@ let authority: Authority;
 let server: FakeApiServer;
 const opened: KubeClient[] = [];
 
-type Options = Partial<ClusterAccess> & { outbound?: Outbound; limits?: Partial<KubeLimits>; now?: () => number };
+type Options = Partial<ClusterAccess> & {
+  outbound?: Outbound;
+  limits?: Partial<KubeLimits>;
+  now?: () => number;
+  onAnswersAgain?: () => void;
+};
 
 function clientOf(options: Options = {}): KubeClient {
   const client = createKubeClient({
@@ -116,6 +121,14 @@ describe('a request', () => {
       body: { message: 'slow down' },
       retryAfterMs: 7000,
     });
+  });
+
+  test('is not put off for longer than half a minute', async () => {
+    for (const asked of ['300', new Date(Date.now() + 3_600_000).toUTCString()]) {
+      server.answer((_request, response) => json(response, 503, {}, { 'retry-after': asked }));
+      const outcome = await clientOf().request({ method: 'GET', path });
+      assert.equal('retryAfterMs' in outcome && outcome.retryAfterMs, 30_000);
+    }
   });
 
   test('does not pass the token on when a server writes it into its error', async () => {
@@ -434,6 +447,60 @@ describe('a cluster that does not answer', () => {
     time.now += 5000;
     answered(await client.request(write), 200);
     assert.deepEqual(server.seen.slice(6), ['GET /version', `PATCH ${path}`]);
+  });
+
+  test('counts as back when it does what it is asked, not when it says its version', async () => {
+    const time = { now: Date.now() };
+    let told = 0;
+    let does: 'nothing' | 'says so' | 'works' = 'nothing';
+    server.answer(({ url }, response) => {
+      if (url === '/version' || does === 'works') json(response, 200, {});
+      else if (does === 'says so') json(response, 500, { message: 'etcdserver: request timed out' });
+      else response.socket?.destroy();
+    });
+    const client = clientOf({ now: () => time.now, onAnswersAgain: () => (told += 1) });
+    const write = { method: 'PATCH', path, body: {} } as const;
+    for (let n = 0; n < 5; n += 1) unreachable(await client.request(write), 'reset', true);
+    for (const seconds of [1, 2, 4, 8]) {
+      time.now += 1250 * seconds;
+      unreachable(await client.request(write), 'reset', true);
+      time.now += 750 * seconds;
+      unreachable(await client.request(write), 'breaker.open', false);
+    }
+    time.now += 12_000;
+    does = 'says so';
+    answered(await client.request(write), 500);
+    assert.equal(told, 0);
+    does = 'works';
+    answered(await client.request(write), 200);
+    answered(await client.request(write), 200);
+    assert.equal(told, 1);
+  });
+
+  test('counts once for a GET that is sent twice, and not at all for one that nobody waits for', async () => {
+    server.answer((_request, response) => void response.socket?.destroy());
+    const once = clientOf({ limits: { breakerThreshold: 2 } });
+    unreachable(await once.request({ method: 'GET', path }), 'reset', true);
+    unreachable(await once.request({ method: 'GET', path }), 'reset', true);
+    unreachable(await once.request({ method: 'GET', path }), 'breaker.open', false);
+    const never = clientOf({ limits: { breakerThreshold: 1 } });
+    for (let n = 0; n < 3; n += 1) {
+      unreachable(await never.request({ method: 'GET', path, bestEffort: true }), 'reset', true);
+    }
+    assert.equal(server.seen.length, 2 * 2 + 3 * 2);
+  });
+
+  test('counts as back when it answers the first request with another credential', async () => {
+    let told = 0;
+    const client = clientOf({ onAnswersAgain: () => (told += 1) });
+    answered(await client.request({ method: 'GET', path }), 200);
+    assert.equal(told, 0);
+    const { url, caData } = { url: server.url, caData: authority.certificate };
+    client.replaceAccess({ server: url, caData, credential: { token: 'another' } });
+    assert.equal(told, 0);
+    answered(await client.request({ method: 'GET', path }), 200);
+    answered(await client.request({ method: 'GET', path }), 200);
+    assert.equal(told, 1);
   });
 
   test('errors that it answers with do not count as failures', async () => {

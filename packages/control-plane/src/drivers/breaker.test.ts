@@ -39,7 +39,7 @@ test('after its delay one caller probes and the others are refused', () => {
   time.now += 1000;
   assert.equal(breaker.admit().kind, 'probe');
   assert.equal(breaker.admit().kind, 'refuse');
-  breaker.succeeded();
+  breaker.probeAnswered();
   assert.equal(breaker.admit().kind, 'pass');
 });
 
@@ -76,12 +76,44 @@ test('somebody who saw the other side answer has the next caller probe at once',
   assert.equal(breaker.admit().kind, 'refuse', 'one caller probes, however often it is said');
 });
 
-test('that calls pass again is told once for each time it was open', () => {
+test('a probe that is answered lets calls pass on trial: one failure opens it again, for longer', () => {
+  const { breaker, fail, time } = setUp();
+  fail(3);
+  for (const expected of [1000, 2000, 4000]) {
+    assert.deepEqual(breaker.admit(), { kind: 'refuse', retryInMs: expected });
+    time.now += expected;
+    assert.equal(breaker.admit().kind, 'probe');
+    breaker.probeAnswered();
+    assert.equal(breaker.admit().kind, 'pass');
+    assert.equal(breaker.admit().kind, 'pass', 'others are not kept waiting');
+    breaker.answered();
+    fail(1);
+  }
+});
+
+test('that it is back is told once for each time it was open, when a call succeeds', () => {
   let told = 0;
-  const breaker = createBreaker({ threshold: 1, onClosed: () => (told += 1) });
+  const time = { now: 0 };
+  const breaker = createBreaker({ threshold: 1, onClosed: () => (told += 1), now: () => time.now });
   breaker.succeeded();
   assert.equal(told, 0);
   breaker.failed();
+  time.now += 60_000;
+  assert.equal(breaker.admit().kind, 'probe');
+  breaker.probeAnswered();
+  breaker.answered();
+  assert.equal(told, 0);
+  breaker.succeeded();
+  breaker.succeeded();
+  assert.equal(told, 1);
+});
+
+test('one that begins in doubt tells of the first success', () => {
+  let told = 0;
+  const breaker = createBreaker({ isDoubted: true, onClosed: () => (told += 1) });
+  assert.equal(breaker.admit().kind, 'pass');
+  breaker.answered();
+  assert.equal(told, 0);
   breaker.succeeded();
   breaker.succeeded();
   assert.equal(told, 1);

@@ -75,8 +75,10 @@ export type TransportOptions = ClusterAccess & {
   limits?: Partial<KubeLimits>;
   /** Milliseconds since the epoch. */
   now?: () => number;
-  /** The cluster counted as away, and has answered. */
+  /** The cluster counted as away, and has done what it was asked; that it says its version is not enough. */
   onAnswersAgain?: (() => void) | undefined;
+  /** It is reached in a new way: the first success is told as one of a cluster that counted as away. */
+  isReplacement?: boolean;
 };
 
 export function createKubeTransport(options: TransportOptions): KubeTransport {
@@ -101,7 +103,12 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
     });
   const pool = createPool(limits.inFlight);
   const watchPool = createPool(limits.watches);
-  const breaker = createBreaker({ threshold: limits.breakerThreshold, now, onClosed: () => onAnswersAgain?.() });
+  const breaker = createBreaker({
+    threshold: limits.breakerThreshold,
+    now,
+    isDoubted: options.isReplacement === true,
+    onClosed: () => onAnswersAgain?.(),
+  });
   const slots = createSlots(limits.inFlight, limits.queueLength);
   const watchBudget = createBudget(limits.watchBytesPerSecond, now);
   let closing: Promise<void> | undefined;
@@ -126,8 +133,10 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
   });
   /** Tells the breaker what became of a call. */
   const settled = (outcome: Outcome, bestEffort = false): Outcome => {
-    if (outcome.kind === 'answered') breaker.succeeded();
-    else if (isFailure(outcome.code)) {
+    if (outcome.kind === 'answered') {
+      if (outcome.status < 500) breaker.succeeded();
+      else breaker.answered();
+    } else if (isFailure(outcome.code)) {
       lastFailure = outcome.reason;
       if (!bestEffort) breaker.failed();
     }
@@ -154,7 +163,7 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
     const outcome = await send({ method: 'GET', path: '/version' }, limits.timeoutMs);
     // However little sense it makes: what answers is not away.
     if (outcome.kind === 'answered' || outcome.code.startsWith('answer.')) {
-      breaker.succeeded();
+      breaker.probeAnswered();
       return undefined;
     }
     lastFailure = outcome.reason;
@@ -183,10 +192,11 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
         if (deadline - now() < timeoutMs / 2) return unreachable('busy', 'the cluster answers slowly', false);
       }
       if (closing) return closedOutcome();
-      const outcome = settled(await send(request, Math.max(1, deadline - now())), request.bestEffort);
+      const outcome = await send(request, Math.max(1, deadline - now()));
       // A kept-alive connection can be closed by the server just as it is used again. Asking twice is harmless.
       const again = request.method === 'GET' && outcome.kind === 'unreachable' && outcome.code === 'reset';
-      return again && deadline > now() ? settled(await send(request, deadline - now())) : outcome;
+      const last = again && deadline > now() ? await send(request, deadline - now()) : outcome;
+      return settled(last, request.bestEffort);
     } finally {
       slots.release();
     }
@@ -201,7 +211,8 @@ export function createKubeTransport(options: TransportOptions): KubeTransport {
     let opened = false;
     const onOpen = () => {
       opened = true;
-      breaker.succeeded();
+      // Watches are served from memory, also while nothing can be read or written.
+      breaker.answered();
       sink.onOpen();
     };
     try {

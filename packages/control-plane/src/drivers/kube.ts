@@ -135,7 +135,7 @@ export function createKubeClient(options: TransportOptions): KubeClient {
     version: ({ signal, timeoutMs } = {}) => request({ method: 'GET', path: '/version', signal, timeoutMs }),
     replaceAccess({ server, caData, credential }) {
       const before = transport;
-      transport = createKubeTransport({ ...options, server, caData, credential });
+      transport = createKubeTransport({ ...options, server, caData, credential, isReplacement: true });
       void before.close();
     },
     hurry: () => transport.hurry(),
