@@ -369,6 +369,22 @@ describe('clients by cluster', () => {
     await clients.close();
   });
 
+  test('are not made any more once they are closed, also where a registration is being read', async () => {
+    const reading = Promise.withResolvers<void>();
+    const clients = createKubeClients(async () => {
+      await reading.promise;
+      return {
+        version: '1',
+        access: { server: server.url, caData: authority.certificate, credential: { token } },
+        settings,
+      };
+    }, allowing(server.port));
+    const late = clients.get(key);
+    await clients.close();
+    reading.resolve();
+    assert.equal(await late, undefined);
+  });
+
   test('never reach a caller who names the cluster under another tenant', async () => {
     const asked: string[] = [];
     const clients = createKubeClients(async ({ tenantId }) => {

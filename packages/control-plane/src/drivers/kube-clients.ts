@@ -59,6 +59,7 @@ export function createKubeClients(
   type Entry = LoadedCluster & { client: KubeClient; checkedAt: number; usedAt: number };
   const entries = new Map<string, Entry>();
   const loading = new Map<string, Promise<Entry | undefined>>();
+  let closed = false;
   // The whole key: a client never reaches a caller of another tenant, whatever cluster id he names.
   const keyOf = ({ organisationId, tenantId, clusterId }: ClusterKey) =>
     JSON.stringify([organisationId, tenantId, clusterId]);
@@ -66,6 +67,7 @@ export function createKubeClients(
   const load = async (key: ClusterKey): Promise<Entry | undefined> => {
     const entry = entries.get(keyOf(key));
     const loaded = await loadCluster(key, entry?.version);
+    if (closed) return undefined;
     if (loaded === undefined) {
       entries.delete(keyOf(key));
       void entry?.client.close();
@@ -120,6 +122,7 @@ export function createKubeClients(
       if (entry) entry.checkedAt = Number.NEGATIVE_INFINITY;
     },
     async close() {
+      closed = true;
       clearInterval(timer);
       const clients = [...entries.values()].map((entry) => entry.client);
       entries.clear();
