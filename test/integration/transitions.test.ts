@@ -165,6 +165,19 @@ describe('advance_many', () => {
     );
   });
 
+  it('fails a whole group at once where Postgres is away', async () => {
+    let tries = 0;
+    const sql = async () => {
+      tries += 1;
+      throw Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' });
+    };
+    const committer = createCommitter({ sql });
+    const rows = Array.from({ length: 100 }, (_, n) => transitionOf({ id: `${n}`, version: 1 }, workerId, now()));
+    const outcomes = await Promise.allSettled(rows.map((row) => committer.commit(row)));
+    assert.ok(outcomes.every(({ status }) => status === 'rejected'));
+    assert.equal(tries, 1);
+  });
+
   it('remembers what was there before a change from the first time on', async () => {
     const { deploymentIds } = await startTestPipeline(api, org);
     const row = await own(deploymentIds[0]!);

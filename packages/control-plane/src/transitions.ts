@@ -1,4 +1,5 @@
 import type { Database } from './database/db.ts';
+import { isDatabaseUnavailable } from './database/errors-db.ts';
 import type { Prisma } from './generated/client.ts';
 import { storableJson } from './storable-json.ts';
 
@@ -98,8 +99,8 @@ export function createCommitter(db: Pick<Database, 'sql'>): Committer {
           ),
         );
       } catch (error) {
-        if (group.length === 1) group[0]?.reject(error);
-        // One bad row must not stop the others.
+        // One bad row must not stop the others; where Postgres is away, each would only wait in vain.
+        if (group.length === 1 || isDatabaseUnavailable(error)) for (const { reject } of group) reject(error);
         else
           for (const entry of group)
             await advanceMany(db, [entry.transition]).then((o) => settle([entry], o), entry.reject);
