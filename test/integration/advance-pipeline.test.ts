@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { advancePipeline as driveOnce } from '@cdaas/control-plane/advance-pipeline.ts';
 import { appendNews } from '@cdaas/control-plane/news.ts';
 import { claimDuePipelines, loadPipeline } from '@cdaas/control-plane/ownership.ts';
 import { advanceMany, advancePipeline } from '@cdaas/control-plane/transitions.ts';
+import { initialPipelineState } from '@cdaas/pipeline/pipeline-machine.ts';
 import { type Driving, eventOf, openDriving, startTestPipeline, transitionOf } from '../support/pipelines.ts';
 
 let driving: Driving;
@@ -107,5 +109,28 @@ describe('advance_pipeline', () => {
       true,
     );
     assert.deepEqual(await advancePipeline(worker, { ...base, version: 1, status: 'RUNNING' }), { won: false });
+  });
+});
+
+describe('A worker that claimed a pipeline', () => {
+  it('leaves it when its decision loses and the row is as it was', async () => {
+    const { pipelineId } = await startTestPipeline(api, org);
+    const claimed = (await claimDuePipelines(worker, workerId, 100)).find(({ id }) => id === pipelineId)!;
+    let decided = 0;
+    const sql: Driving['worker']['sql'] = async (name, text, values) => {
+      if (name !== 'advance_pipeline') return worker.sql(name, text, values);
+      decided += 1;
+      if (decided > 3) throw new Error('it goes on for ever');
+      return [];
+    };
+    const deps = {
+      db: { ...worker, sql },
+      clock: { now },
+      queue: { enqueueWake: async () => {} },
+      workerId,
+      wake() {},
+    };
+    await driveOnce(deps, { ...claimed, state: initialPipelineState([]) as never, deployments: [] });
+    assert.equal(decided, 1);
   });
 });

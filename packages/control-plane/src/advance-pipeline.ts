@@ -26,11 +26,13 @@ export type AdvancePipelineDeps = {
 
 /**
  * Decides a pipeline that this worker just claimed: folds its news and the ends of its deployments, and stores the
- * outcome together with what it tells its deployments. Overtaken by news, it starts again from what is stored now.
+ * outcome together with what it tells its deployments. Overtaken by news, it starts again from what is stored now; one that
+ * loses otherwise is left to the next sweep.
  */
 export async function advancePipeline(deps: AdvancePipelineDeps, claimed: DrivenPipeline): Promise<void> {
   const reload = () => loadPipeline(deps.db, deps.workerId, claimed.id);
-  for (let row: DrivenPipeline | null = claimed; row !== null; row = await reload()) {
+  let lost: number | null = null;
+  for (let row: DrivenPipeline | null = claimed; row !== null && row.version !== lost; row = await reload()) {
     const at = deps.clock.now();
     let state = readPipelineState(row.state);
     const effects: PipelineEffect[] = [];
@@ -72,7 +74,10 @@ export async function advancePipeline(deps: AdvancePipelineDeps, claimed: Driven
       ],
       deployments: effects.map((effect) => instruction(state, effect, at)),
     });
-    if (!stored.won) continue;
+    if (!stored.won) {
+      lost = row.version;
+      continue;
+    }
     for (const { id, owner } of stored.woken) {
       if (owner === deps.workerId) deps.wake(id);
       else await deps.queue.enqueueWake('deployment', id, owner);
