@@ -115,7 +115,8 @@ export async function driveOn(deps: DriveDeps, drive: Drive, closing: () => bool
     }
     if (drive.answers) {
       drive.answers = false;
-      if (state.retry !== null) own = [{ event: { type: 'clusterAnswers', at: now().toISOString() } }];
+      const event: DeploymentEvent = { type: 'clusterAnswers', at: now().toISOString() };
+      if (isSooner(state, event)) own = [{ event }];
       continue;
     }
     if (closing()) return;
@@ -202,7 +203,7 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
     });
     if (outcome.won) {
       deps.kubeEvents.tell(drive.row, drive.state, state);
-      if (drive.news.some(isSeenAgain)) (await deps.clients.get(drive.row))?.hurry();
+      const isBack = drive.news.some(isSeenAgain);
       drive.news = [];
       drive.state = state;
       drive.row.version = outcome.version;
@@ -210,6 +211,7 @@ async function commit(deps: DriveDeps, drive: Drive, own: Own[]): Promise<boolea
       drive.owned = !release && !isFinal(state.status);
       deps.watches.update(drive.row, drive.state, outcome.number);
       if (isFinal(state.status)) deps.ended();
+      if (isBack) await hurry(deps, drive);
       return true;
     }
     if (outcome.refusedClaim) {
@@ -225,6 +227,15 @@ function eventOf({ type, data, at }: UnfoldedEvent): DeploymentEvent {
   return { ...(data as object), type, at: at.toISOString() } as DeploymentEvent;
 }
 
+/** It only spares a wait: where it fails, the client finds out by itself. */
+async function hurry({ clients }: DriveDeps, { row, log }: Drive): Promise<void> {
+  try {
+    (await clients.get(row))?.hurry();
+  } catch (err) {
+    log.warn({ err }, 'a cluster that is seen again could not be asked at once');
+  }
+}
+
 /** Whoever watches the cluster may be another worker, to which it answered before it did to this one. */
 function isSeenAgain({ type, data }: UnfoldedEvent): boolean {
   return type === 'observed' && isRecord(data) && data.condition === unseenGuard && data.holds === false;
@@ -238,6 +249,11 @@ function isTold(before: DeploymentState, event: DeploymentEvent, after: Deployme
     before.effect?.key !== after.effect?.key ||
     before.status !== after.status
   );
+}
+
+/** A cluster that comes and goes must not fill the history of each run with events that change nothing. */
+function isSooner(state: DeploymentState, event: DeploymentEvent): boolean {
+  return state.retry !== null && decideDeployment(state, event).state.retry?.until !== state.retry.until;
 }
 
 function isLongWait(state: DeploymentState, now: Date): boolean {

@@ -48,8 +48,12 @@ export function createEngine(deps: DriveDeps): Engine {
 
   /** Drives on what is stored now, if it is still ours. */
   const resume = async (id: string): Promise<void> => {
-    const [row] = await loadOwned(deps.db, deps.workerId, [id]).catch(() => []);
-    if (row) own(row);
+    try {
+      const [row] = await loadOwned(deps.db, deps.workerId, [id]);
+      if (row) own(row);
+    } catch (err) {
+      deps.log.warn({ err, deploymentId: id }, 'a deployment with news could not be read; the next sweep finds it');
+    }
   };
 
   /** Drives until the row is let go. What fails here (Postgres away, a bug) is tried again from what is stored. */
