@@ -79,7 +79,7 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
     stale.set(name, { at: Date.now(), reason: 'its objects were not listed yet' });
     const live = () => !stop.signal.aborted;
     const touched = (interests: Set<string>) => {
-      if (cache.weight() > maxWeight) throw new Error(`what cluster ${key.clusterId} shows is more than can be kept`);
+      if (cache.weight() > maxWeight) throw new Error('it shows more than can be kept');
       onTouched(interests);
     };
     watchResource(() => clients.get(key), {
@@ -109,7 +109,7 @@ export function watchCluster(options: ClusterWatchesOptions): ClusterWatches {
     }).catch((err) => {
       log.error({ err, clusterId: key.clusterId, resource: name }, 'a watch ended, and is begun again in a minute');
       if (!live()) return;
-      stale.set(name, { at: Date.now(), reason: 'it shows more than can be kept' });
+      stale.set(name, { at: Date.now(), reason: err instanceof Error ? err.message : String(err) });
       cache.replace(kind, [], resource.namespace);
       const again = () => {
         if (!live()) return;
