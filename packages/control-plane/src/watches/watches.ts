@@ -75,6 +75,8 @@ type Cluster = {
   meshed: Map<string, string>;
   /** Of the TrafficSplits that are watched. */
   splitApiVersion: string | null;
+  /** Those that runs use, by deployment. */
+  splitVersions: Map<string, string>;
   needed: NamespacesInUse;
   dirty: Set<string>;
   flushing: boolean;
@@ -118,6 +120,7 @@ export function createWatches(deps: WatchesDeps): Watches {
         deployments: createWatchedDeployments(),
         meshed: new Map(),
         splitApiVersion: null,
+        splitVersions: new Map(),
         needed: { Deployment: new Set(), ServiceProfile: new Set() },
         dirty: new Set(),
         flushing: false,
@@ -224,7 +227,10 @@ export function createWatches(deps: WatchesDeps): Watches {
   /** Appends, in one round trip, an event for each report, and wakes who drives the deployments. */
   const report = async (cluster: Cluster, found: Report[]): Promise<void> => {
     const { epoch, key, deployments } = cluster;
-    const reports = await stillAsked(deps.db, found, learn);
+    const reports = await stillAsked(deps.db, found, learn).catch((err: unknown) => {
+      untell(cluster, found);
+      throw err;
+    });
     if (epoch === null || reports.length === 0) return;
     // On its way, and later than whatever the driver commits meanwhile.
     for (const { watched, condition, ...sight } of reports) {
@@ -286,15 +292,24 @@ export function createWatches(deps: WatchesDeps): Watches {
       if (isMeshed) cluster.meshed.set(row.id, namespace);
       const { needed } = cluster;
       if (!needed.Deployment.has(namespace) || (isMeshed && !needed.ServiceProfile.has(namespace))) need(cluster);
-      watchSplits(cluster, state);
-    } else cluster.meshed.delete(row.id);
+      watchSplits(cluster, row.id, state);
+    } else {
+      cluster.meshed.delete(row.id);
+      cluster.splitVersions.delete(row.id);
+    }
     touch(cluster, [row.id]);
     return isNew;
   };
 
-  /** From when a run knows that it will split traffic, so that the watch is current by then. */
-  const watchSplits = (cluster: Cluster, { survey }: DeploymentState): void => {
+  /**
+   * From when a run knows that it will split traffic, so that the watch is current by then. All versions show the same
+   * splits, so that the one that is watched stays while a run uses it: each change would make the watch begin anew.
+   */
+  const watchSplits = (cluster: Cluster, id: string, { survey }: DeploymentState): void => {
     if (!survey?.splitApiVersion || survey.workloads.every(({ mode }) => mode === 'first')) return;
+    cluster.splitVersions.set(id, survey.splitApiVersion);
+    const known = cluster.splitApiVersion;
+    if (known !== null && [...cluster.splitVersions.values()].includes(known)) return;
     cluster.splitApiVersion = survey.splitApiVersion;
     cluster.watches?.watchSplits(survey.splitApiVersion);
   };
@@ -403,13 +418,23 @@ export function createWatches(deps: WatchesDeps): Watches {
       const open = new Set(rows.map(({ id }) => id));
       for (const [clusterId, cluster] of clusters) {
         for (const { id } of [...cluster.deployments.all()]) if (!open.has(id)) cluster.deployments.forget(id);
-        for (const id of [...cluster.meshed.keys()]) if (!open.has(id)) cluster.meshed.delete(id);
+        for (const known of [cluster.meshed, cluster.splitVersions])
+          for (const id of [...known.keys()]) if (!open.has(id)) known.delete(id);
         need(cluster);
-        await take(cluster);
-        await rewatch(cluster);
+        // A cluster that cannot be used, by its credential for one, must not keep the others blind.
+        try {
+          await take(cluster);
+          await rewatch(cluster);
+        } catch (err) {
+          deps.log.error({ err, clusterId }, 'beginning to watch a cluster failed');
+        }
         tellUnseen(cluster);
         void poll(cluster);
-        await releaseIfIdle(deps, clusters, clusterId, cluster);
+        try {
+          await releaseIfIdle(deps, clusters, clusterId, cluster);
+        } catch (err) {
+          deps.log.error({ err, clusterId }, 'letting go of a cluster failed');
+        }
       }
     },
 
