@@ -101,7 +101,7 @@ test('what was stored is not lost where a cluster that is seen again cannot be a
   assert.equal(warnings.length, 1);
 });
 
-test('a deployment that cannot be read when there is news for it is told to the log', async () => {
+test('a deployment that cannot be read when there is news for it is told to the log', { timeout: 10_000 }, async () => {
   const warned = Promise.withResolvers<unknown>();
   const db = {
     sql: async () => {
