@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, beforeEach, describe, it } from 'node:test';
-import { roleUrl } from '@cdaas/control-plane/database/db.ts';
+import { openDatabase, roleUrl } from '@cdaas/control-plane/database/db.ts';
 import { listenForEvents } from '@cdaas/control-plane/database/listen.ts';
 import { holdWorkerLock } from '@cdaas/control-plane/ownership.ts';
 import { openQueue } from '@cdaas/control-plane/queue.ts';
@@ -76,6 +76,56 @@ describe('while Postgres is away', () => {
       admin.query<{ held: boolean }>('select $1 = any (live_workers()) as held', [held.workerId]),
     );
     assert.equal(rows[0]?.held, true);
+  });
+
+  it('the worker lock and listening notice that the way was lost without a word, and go on another', async (t) => {
+    const reports: string[] = [];
+    let told = 0;
+    const back = (name: string) => ({ onLost: () => {}, onBack: () => reports.push(name) });
+    const held = await holdWorkerLock({ url: roleUrl(url, 'cdaas_worker') }, back('lock'));
+    t.after(() => held.close());
+    const listener = await listenForEvents({ url: roleUrl(url, 'cdaas_api') }, () => told++, back('listening'));
+    t.after(() => listener.close());
+    proxy.silent();
+    await until(() => reports.includes('listening'), 'listening again', 15_000);
+    await startTestPipeline(open.cdaas_api, await withOrganisation(open.cdaas_api));
+    await until(() => told > 1, 'the events to be told');
+    // The server keeps the lock for a connection until it knows that it is lost.
+    await withAdmin(open.url, (admin) =>
+      admin.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1 order by backend_start limit 1`,
+        [`cdaas worker ${held.workerId}`],
+      ),
+    );
+    await until(() => reports.includes('lock'), 'the lock to be held again', 15_000);
+  });
+
+  it('statements and transactions on a way that was lost without a word end in 5 s, and the next go another', async (t) => {
+    const db = await openDatabase({ url, role: 'cdaas_worker', poolSize: 2 });
+    t.after(() => db.close());
+    const begun = Promise.withResolvers<void>();
+    const cut = Promise.withResolvers<void>();
+    const transaction = db.prisma.$transaction(
+      async (tx) => {
+        await tx.$queryRaw`select 1`;
+        begun.resolve();
+        await cut.promise;
+        await tx.$queryRaw`select 2`;
+      },
+      { timeout: 30_000 },
+    );
+    await begun.promise;
+    // On the other connection of the two.
+    await db.sql('one', 'select 1 as one', []);
+    proxy.silent();
+    const at = performance.now();
+    cut.resolve();
+    await Promise.all([assert.rejects(transaction), assert.rejects(db.sql('one', 'select 1 as one', []))]);
+    assert.deepEqual(await db.sql('one', 'select 1 as one', []), [{ one: 1 }]);
+    const [row] = await db.prisma.$queryRaw<{ two: number }[]>`select 2 as two`;
+    assert.equal(row?.two, 2);
+    const tookMs = performance.now() - at;
+    assert.ok(tookMs < 9_000, `it took ${Math.round(tookMs)} ms`);
   });
 
   it('a connection that is closed meanwhile is not made again', async () => {

@@ -1,11 +1,15 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 
-/** A way to a server that can be cut: `down` ends what runs over it and each later attempt at once, `up` lets them pass. */
+/**
+ * A way to a server that can be cut: `down` ends what runs over it and each later attempt at once, `up` lets them pass.
+ * `silent` loses without a word what is sent over the connections there are, for ever.
+ */
 export type TcpProxy = {
   port: number;
   down(): void;
   up(): void;
+  silent(): void;
   /** When each attempt while it was down arrived, in ms of performance.now(). */
   attempts: number[];
   close(): Promise<void>;
@@ -51,6 +55,9 @@ export async function startTcpProxy(target: { host: string; port: number }): Pro
     },
     up() {
       isUp = true;
+    },
+    silent() {
+      for (const socket of open) socket.unpipe().on('data', () => {});
     },
     attempts,
     async close() {

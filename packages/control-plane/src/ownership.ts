@@ -24,7 +24,10 @@ export async function holdWorkerLock(
     url: db.url,
     applicationName: `cdaas worker ${workerId}`,
     async prepare(client) {
-      await client.query('set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3');
+      // The last one is for answers on their way, of which keepalives take no notice.
+      await client.query(
+        'set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3; set tcp_user_timeout = 5000',
+      );
       const { rows } = await client.query<{ taken: boolean }>('select pg_try_advisory_lock($1, $2) as taken', [
         lockClass,
         workerId,

@@ -171,6 +171,7 @@ async function postgresBackend(url: string, role: DatabaseRole, onError: (error:
     application_name: 'cdaas queue',
     max: 8,
     keepAlive: true,
+    keepAliveInitialDelayMillis: 2_000,
     connectionTimeoutMillis: connectMs,
   });
   pool.on('error', onError);

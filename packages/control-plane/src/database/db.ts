@@ -47,8 +47,11 @@ export async function openDatabase(options: {
     max: poolSize,
     application_name: applicationName,
     keepAlive: true,
+    keepAliveInitialDelayMillis: 2_000,
     connectionTimeoutMillis: 5_000,
+    query_timeout: answerMs,
   });
+  pool.on('connect', endWhenSilent);
   // A connection that is lost while nobody uses it leaves the pool, and is no reason to end the process.
   pool.on('error', () => {});
   const prisma = new PrismaClient({ adapter: new PrismaPg(pool), errorFormat: 'minimal' });
@@ -73,6 +76,29 @@ export async function openDatabase(options: {
     await close();
     throw error;
   }
+}
+
+/**
+ * After which a statement counts as lost, and its connection with it, as where the way to Postgres was lost without a word.
+ * No longer than a transaction may take.
+ */
+const answerMs = 5_000;
+
+/** Whatever else is asked over a connection that does not answer, such as a rollback, would wait as long again. */
+function endWhenSilent(client: pg.PoolClient): void {
+  const query = client.query.bind(client) as (...asked: unknown[]) => unknown;
+  const ending = client as unknown as pg.Client;
+  Object.assign(client, {
+    query(...asked: unknown[]) {
+      const answer = query(...asked);
+      if (answer instanceof Promise) {
+        answer.catch((error: unknown) => {
+          if (error instanceof Error && error.message === 'Query read timeout') ending.end().catch(() => {});
+        });
+      }
+      return answer;
+    },
+  });
 }
 
 /** The connection string with the start-up option that takes the role. */

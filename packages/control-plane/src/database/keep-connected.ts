@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import pg from 'pg';
 
 /** `onLost` is told once when a connection is lost, `onBack` once when it has been made again. */
@@ -7,10 +7,32 @@ export type ConnectionReports = { onLost?: (error: Error) => void; onBack?: () =
 const firstRetryMs = 500;
 const lastRetryMs = 5_000;
 const connectTimeoutMs = 5_000;
+/** A way to Postgres that was lost without a word shows by answers that do not come: 4 s after it was. */
+const pingEveryMs = 1_000;
+const answerMs = 3_000;
+
+/** Asks again and again, until an answer does not come or the connection ends. */
+async function ping(client: pg.Client): Promise<never> {
+  for (;;) {
+    await sleep(pingEveryMs, undefined, { ref: false });
+    await inTime(client.query('select 1'));
+  }
+}
+
+async function inTime(answer: Promise<unknown>): Promise<void> {
+  const isThere = answer.then(() => true);
+  const isLate = sleep(answerMs, false, { ref: false });
+  if (await Promise.race([isThere, isLate])) return;
+  // It may have come while this process stood still: what has arrived is read before the next turn.
+  for (let count = 0; count < 2; count += 1) await turn();
+  if (await Promise.race([isThere, turn(false)])) return;
+  isThere.catch(() => {});
+  throw new Error(`Postgres has not answered within ${answerMs / 1_000} s`);
+}
 
 /**
  * A connection to Postgres outside the pool that is made again whenever it is lost: one attempt at a time, the first after
- * half a second, then less and less often, every 5 s at last.
+ * half a second, then less and less often, every 5 s at last. One that no longer answers is lost as well.
  *
  * @param options.prepare makes a new connection ready, each time; what it throws counts as a failed attempt
  * @throws what the first attempt throws
@@ -29,17 +51,18 @@ export async function keepConnected(
       connectionString: options.url,
       application_name: options.applicationName,
       keepAlive: true,
+      keepAliveInitialDelayMillis: 2_000,
       connectionTimeoutMillis: connectTimeoutMs,
     });
     // A failed connection tells of it several times and in several ways; a promise is settled once.
-    const ended = new Promise<Error>((resolve) => {
-      client.on('error', resolve);
-      client.on('end', () => resolve(new Error('Postgres closed the connection')));
-    });
+    const over = Promise.withResolvers<Error>();
+    client.on('error', over.resolve);
+    client.on('end', () => over.resolve(new Error('Postgres closed the connection')));
     try {
       await client.connect();
-      await options.prepare(client);
-      return { client, ended };
+      await inTime(options.prepare(client));
+      void ping(client).catch(over.resolve);
+      return { client, ended: over.promise };
     } catch (error) {
       client.end().catch(() => {});
       throw error;
