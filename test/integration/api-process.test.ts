@@ -39,6 +39,19 @@ test('without its environment the process says all that is missing, and exits 2'
     assert.ok(printed.includes(name), name);
 });
 
+test('a process that cannot start says why in a sentence, and exits 1', async () => {
+  const child = run({
+    DATABASE_URL: clone.url,
+    PUBLIC_URL: 'http://127.0.0.1:8080',
+    ENCRYPTION_KEY_FILE: join(folder, 'none'),
+    PORT: '0',
+  });
+  assert.ok(child.stderr);
+  const [printed, [code]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
+  assert.equal(code, 1);
+  assert.match(printed, /^The API cannot start: .*none.*\n$/);
+});
+
 test('the process serves, logs JSON, and stops in order when it is told to', async () => {
   const child = run({
     DATABASE_URL: clone.url,

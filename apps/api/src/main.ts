@@ -8,12 +8,18 @@ import { environmentWords } from '@cdaas/control-plane/settings.ts';
 import { type Config, readConfig, usage } from './config.ts';
 import { startApi } from './server.ts';
 
+/** For what is left to close after the requests in flight. */
+const closeSeconds = 5;
+
 const config = readConfig();
 if ('problems' in config) {
   process.stderr.write(`${environmentWords(config.problems)}\n${usage}`);
   process.exit(2);
 }
-await run(config);
+await run(config).catch((error: unknown) => {
+  process.stderr.write(`The API cannot start: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+});
 
 async function run({ settings, databaseUrl, redisUrl, ...rest }: Config): Promise<void> {
   const log = createLogger(rest.logLevel);
@@ -43,6 +49,7 @@ async function run({ settings, databaseUrl, redisUrl, ...rest }: Config): Promis
       if (stopping) process.exit(1);
       stopping = true;
       log.info({ signal }, 'API stops');
+      setTimeout(() => process.exit(1), (rest.shutdownSeconds + closeSeconds) * 1000).unref();
       closeInTurn([api, queue, db].map((part) => () => part.close())).catch((err: unknown) => {
         log.error({ err }, 'stopping failed');
         process.exitCode = 1;
