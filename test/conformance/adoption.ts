@@ -203,7 +203,7 @@ export function runAdoptions(
         assert.deepEqual(formOf(await here.client.get('Deployment', here.namespace, 'web')), form);
       });
 
-      it(title('what kubectl rolled out by it is the version before the next canary'), async () => {
+      const restarted = async () => {
         const here = await scene();
         const { client, namespace } = here;
         await here.first({ keep: true });
@@ -211,12 +211,39 @@ export function runAdoptions(
         await client.patch('Deployment', namespace, 'web', { spec: { template: { metadata: { annotations } } } });
         await settled(here, 2);
         await until(async () => (await client.list('Pod', namespace)).objects.length === 2, 'the restart to end');
+        return here;
+      };
+
+      it(title('what kubectl rolled out by it is the version before the next canary'), async () => {
+        const here = await restarted();
         const seen = await (await here.deploy({ version: '2', steps: [weight(50)] })).end(60_000);
         assert.equal(seen.status, 'SUCCEEDED', tell(seen));
         assert.deepEqual(await names(here, 'ReplicaSet'), [`web-${seen.state.hashes[0]}`]);
         assert.deepEqual(await names(here, 'Deployment'), []);
         assert.deepEqual(await versionsBehind(here), ['2', '2']);
       });
+
+      it(
+        title('what kubectl rolled out by it is held during a canary, and owned again after a roll back'),
+        async () => {
+          const here = await restarted();
+          const { client, namespace } = here;
+          const run = await here.deploy({ version: '2', keep: true, steps: [weight(50), approval()] });
+          const { state } = await run.until('the approval', ({ status }) => status === 'AWAITING_APPROVAL', 60_000);
+          assert.doesNotMatch(waitingFor(state) ?? '', /attention/);
+          const old = state.survey?.workloads[0]?.old?.name ?? '';
+          await client.patch('ReplicaSet', namespace, old, { spec: { replicas: 0 } });
+          const wanted = async () => (await client.get('ReplicaSet', namespace, old))?.spec as { replicas: number };
+          await until(async () => (await wanted()).replicas === 2, 'its pods to be asked for again');
+          await rollBackDeployment(here.tenant.ctx, { id: run.deploymentId });
+          const seen = await run.end(30_000);
+          assert.equal(seen.status, 'CANCELLED', tell(seen));
+          assert.deepEqual(seen.state.warnings, [
+            `ReplicaSet ${old} was changed by kubectl while the deployment ran; it was put back`,
+          ]);
+          assert.deepEqual(await standing(here), { replicas: 2, updated: 2, paused: false, owned: old });
+        },
+      );
     });
 
     describe(title('made by somebody in the middle of a run'), { concurrency: 3 }, () => {

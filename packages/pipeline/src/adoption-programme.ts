@@ -5,10 +5,12 @@ import {
   type DeploymentState,
   type Ground,
   newReplicaSetName,
+  type OldVersion,
   type Slot,
 } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
 import type { Instruction } from './instructions.ts';
+import { deploymentKey } from './marks.ts';
 
 /**
  * What a run does with Deployment objects (design.md, "ReplicaSets and adoption"). Two rules carry it:
@@ -58,10 +60,14 @@ export function setAside(state: Ground): Instruction[] {
     ),
     ...workloads.flatMap(({ index, mode, old }) =>
       mode === 'canary' && old?.labels
-        ? [write(`S1.unlabel.${index}`, `oldReplicaSet.${index}`, { op: 'label', labels: takenOff(old) }, true)]
+        ? [write(`S1.unlabel.${index}`, `oldReplicaSet.${index}`, { op: 'label', labels: setAsideLabels(old) }, true)]
         : [],
     ),
   ];
+}
+
+function setAsideLabels(old: OldVersion): Record<string, string | null> {
+  return { ...takenOff(old), ...(old.mark === undefined ? {} : { [deploymentKey]: old.mark }) };
 }
 
 /**

@@ -147,6 +147,8 @@ export type OldVersion = {
   ready: number;
   /** Those of its own labels by which a Deployment controller would take it over, where it has any. */
   labels?: Record<string, string>;
+  /** The run that is to mark it, where no run has: a Deployment that is kept made it, and the watches see only what is marked. */
+  mark?: string;
 };
 
 export type MeshConfirmation = 'linkerd-smi' | 'stored';

@@ -26,7 +26,7 @@ import { entryAt } from './entry-at.ts';
 import { markOf } from './held.ts';
 import { indexOf } from './instructions.ts';
 import type { ObjectRef } from './kubernetes.ts';
-import { hashKey } from './marks.ts';
+import { deploymentKey, hashKey } from './marks.ts';
 import { advance, begin, currentInstruction, holdBack, trip, warn } from './moves.ts';
 import { pairsOf } from './pairs.ts';
 import { isPastReturn, programmeOf } from './programme.ts';
@@ -453,7 +453,10 @@ function isInForce(
     case 'scale':
       return isMarked && object.replicas === change.replicas;
     case 'label':
-      return Object.entries(change.labels).every(([key, value]) => (object.labels?.[key] ?? null) === value);
+      return Object.entries(change.labels).every(([key, value]) => {
+        const found = key === deploymentKey ? object.deployment : (object.labels?.[key] ?? null);
+        return found === value;
+      });
     case 'resume':
       return object.deployment !== state.id;
     case 'restore':

@@ -2,6 +2,7 @@ import { isReady } from './conditions.ts';
 import { claimedBy } from './deployment-object.ts';
 import { type Problem, partOf, type Survey, type Tracked } from './deployment-state.ts';
 import type { KubernetesObject } from './kubernetes.ts';
+import { deploymentKey } from './marks.ts';
 import type { DeploymentPlan } from './plan.ts';
 import { checkDeployments } from './preflight-deployments.ts';
 import { checkKinds } from './preflight-kinds.ts';
@@ -53,6 +54,7 @@ export function survey(plan: DeploymentPlan, run: Look['run'], seen: Surrounding
             pods: pods.length,
             ready: pods.filter(isReady).length,
             ...labelsOf(old),
+            ...(old.metadata.labels?.[deploymentKey] === undefined ? { mark: look.run.id } : {}),
           }
         : null,
     })),
