@@ -58,6 +58,7 @@ describe('a roll back', () => {
     const left = state.leftInCluster.join('\n');
     assert.match(left, /TrafficSplit web has 80\/20.*kubectl -n shop-qa patch trafficsplit web .*"weight":100/);
     assert.match(left, /Service web is pinned.*patch service web/);
+    assert.match(left, /delete trafficsplit web\n.*delete service web-canary/);
     assert.match(left, new RegExp(`get replicaset ${newName}`));
   });
 

@@ -355,6 +355,12 @@ export function abandon(state: DeploymentState, reason: string, at: string): voi
         `patch service ${route.rootServiceName} --type merge -p '${free}'`,
       );
     }
+    if (objects[`split.${index}`]) {
+      left(
+        `TrafficSplit ${route.trafficSplitName} stays; once Service ${route.rootServiceName} leads to the pods that are to serve`,
+        `delete trafficsplit ${route.trafficSplitName}`,
+      );
+    }
     if (objects[`canary.${index}`] && !route.canaryServiceGiven) {
       const { canaryServiceName } = route;
       left(`Service ${canaryServiceName} stays; once nothing uses it`, `delete service ${canaryServiceName}`);

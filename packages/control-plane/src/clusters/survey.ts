@@ -113,7 +113,7 @@ export function rightWords({ verb, namespace, name, ...right }: MissingRight): s
 }
 
 function permissionError(missing: readonly MissingRight[], namespaces: readonly string[], publicUrl: string): AppError {
-  const hint = `RBAC that is enough: kubectl apply -f '${rbacLink(publicUrl, namespaces)}'`;
+  const hint = `RBAC that is enough: kubectl apply -f '${rbacLink(publicUrl, namespaces)}' (it replaces what was applied before: add &kind=… for the kinds that files hold)`;
   const violations = missing.slice(0, mostMissing).map((right): Violation => {
     const where = right.namespace === '' ? ' in all namespaces' : '';
     const metadata = {

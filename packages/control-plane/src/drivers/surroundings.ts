@@ -155,7 +155,7 @@ async function mayNotGet(client: KubeClient, { apiVersion, kind, metadata }: Kub
   const where = namespace === undefined ? '' : ` in namespace ${namespace}`;
   const known = manifestKinds.some((each) => each.kind === kind);
   const name = known || !isFound || !apiVersion.includes('/') ? kind : `${resource.plural}.${apiVersion.split('/')[0]}`;
-  const help = `, as in the RBAC of /clusters/rbac.yaml?kind=${name}`;
+  const help = `: the RBAC of GET /clusters/rbac.yaml has it with kind=${name}, beside the namespaces and kinds that the account has (what is applied replaces what was)`;
   return { kind: 'forbidden', rights: `get ${kind} objects${where}`, help };
 }
 
