@@ -368,10 +368,12 @@ function statusOf(object: KubernetesObject | undefined): Status {
 async function standing({ client, namespace }: AnyScene) {
   const deployment = await client.get('Deployment', namespace, 'web');
   const { objects } = await client.list('ReplicaSet', namespace);
-  const owned = objects.find(({ metadata }) => metadata.ownerReferences?.[0]?.uid === deployment?.metadata.uid);
+  const owned = objects.filter(({ metadata }) => metadata.ownerReferences?.[0]?.uid === deployment?.metadata.uid);
+  // Earlier revisions without pods are its own as well.
+  const running = owned.filter(({ spec }) => (spec as { replicas: number }).replicas > 0);
   const { paused = false } = (deployment?.spec ?? {}) as { paused?: boolean };
   const { replicas, updatedReplicas: updated } = statusOf(deployment);
-  return { replicas, updated, paused, owned: owned?.metadata.name };
+  return { replicas, updated, paused, owned: running.map(({ metadata }) => metadata.name).join(', ') };
 }
 
 /** A Deployment as people wrote it. */
