@@ -81,8 +81,15 @@ export function managerOf({ metadata }: KubernetesObject): string {
     return typeof manager === 'string' && manager !== 'kube-controller-manager' && !subresource;
   });
   const others = people.filter(({ manager }) => manager !== fieldManager);
-  const [last] = (others.length > 0 ? others : people).toSorted((a, b) => (String(a.time) < String(b.time) ? 1 : -1));
+  // Times are whole seconds: of one second whoever applied is named, as controllers of GitOps do, which come again.
+  const [last] = (others.length > 0 ? others : people).toSorted(
+    (a, b) => order(String(b.time), String(a.time)) || order(String(a.operation), String(b.operation)),
+  );
   return typeof last?.manager === 'string' ? last.manager : 'unknown';
+}
+
+function order(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 /** The template of a ReplicaSet as a Deployment's that takes it for its newest. */
