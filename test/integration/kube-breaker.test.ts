@@ -1,53 +1,19 @@
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, test } from 'node:test';
-import { createKubeClient, type KubeClient } from '@cdaas/control-plane/drivers/kube.ts';
-import type { KubeLimits } from '@cdaas/control-plane/drivers/kube-transport.ts';
-import {
-  type Authority,
-  createAuthority,
-  type FakeApiServer,
-  json,
-  startFakeApiServer,
-} from '../support/fake-api-server.ts';
-import { allowing, answered, token, unreachable } from '../support/kube-outcomes.ts';
+import { describe, test } from 'node:test';
+import { json } from '../support/fake-api-server.ts';
+import { useFakeCluster } from '../support/fake-cluster.ts';
+import { answered, unreachable } from '../support/kube-outcomes.ts';
 
 const path = '/api/v1/namespaces';
 
-let authority: Authority;
-let server: FakeApiServer;
-const opened: KubeClient[] = [];
-
-type Options = { limits?: Partial<KubeLimits>; now?: () => number; onAnswersAgain?: () => void };
-
-function clientOf(options: Options = {}): KubeClient {
-  const client = createKubeClient({
-    server: server.url,
-    caData: authority.certificate,
-    credential: { token },
-    outbound: allowing(server.port),
-    ...options,
-  });
-  opened.push(client);
-  return client;
-}
-
-before(async () => {
-  authority = await createAuthority();
-  server = await startFakeApiServer(await authority.issue('api', ['127.0.0.1']));
-});
-after(() => server.close());
-afterEach(async () => {
-  server.cut();
-  await Promise.all(opened.splice(0).map((client) => client.close()));
-  server.answer((_request, response) => json(response, 200, {}));
-  server.seen.length = 0;
-});
+const fake = useFakeCluster();
+const { clientOf } = fake;
 
 describe('a cluster that does not answer', () => {
   test('is left alone after five failures, probed with GET /version, and used again', async () => {
     const time = { now: Date.now() };
     let healthy = false;
-    server.answer((_request, response) => {
+    fake.server.answer((_request, response) => {
       if (healthy) json(response, 200, {});
       else response.socket?.destroy();
     });
@@ -60,24 +26,24 @@ describe('a cluster that does not answer', () => {
       unreachable(refused, 'breaker.open', false),
       /does not answer \(the connection to the cluster was lost\); asking it again in 1 s/,
     );
-    assert.equal(server.seen.length, 5);
+    assert.equal(fake.server.seen.length, 5);
 
     time.now += 1000;
     unreachable(await client.request(write), 'reset', false);
-    assert.deepEqual(server.seen.slice(5), ['GET /version'], 'a write must not be the probe');
+    assert.deepEqual(fake.server.seen.slice(5), ['GET /version'], 'a write must not be the probe');
     unreachable(await client.request(write), 'breaker.open', false);
 
     healthy = true;
     time.now += 5000;
     answered(await client.request(write), 200);
-    assert.deepEqual(server.seen.slice(6), ['GET /version', `PATCH ${path}`]);
+    assert.deepEqual(fake.server.seen.slice(6), ['GET /version', `PATCH ${path}`]);
   });
 
   test('counts as back when it does what it is asked, not when it says its version', async () => {
     const time = { now: Date.now() };
     let told = 0;
     let does: 'nothing' | 'says so' | 'works' = 'nothing';
-    server.answer(({ url }, response) => {
+    fake.server.answer(({ url }, response) => {
       if (url === '/version' || does === 'works') json(response, 200, {});
       else if (does === 'says so') json(response, 500, { message: 'etcdserver: request timed out' });
       else response.socket?.destroy();
@@ -102,7 +68,7 @@ describe('a cluster that does not answer', () => {
   });
 
   test('counts once for a GET that is sent twice, and not at all for one that nobody waits for', async () => {
-    server.answer((_request, response) => void response.socket?.destroy());
+    fake.server.answer((_request, response) => void response.socket?.destroy());
     const once = clientOf({ limits: { breakerThreshold: 2 } });
     unreachable(await once.request({ method: 'GET', path }), 'reset', true);
     unreachable(await once.request({ method: 'GET', path }), 'reset', true);
@@ -111,7 +77,7 @@ describe('a cluster that does not answer', () => {
     for (let n = 0; n < 3; n += 1) {
       unreachable(await never.request({ method: 'GET', path, bestEffort: true }), 'reset', true);
     }
-    assert.equal(server.seen.length, 2 * 2 + 3 * 2);
+    assert.equal(fake.server.seen.length, 2 * 2 + 3 * 2);
   });
 
   test('counts as back when it answers the first request with another credential', async () => {
@@ -119,7 +85,7 @@ describe('a cluster that does not answer', () => {
     const client = clientOf({ onAnswersAgain: () => (told += 1) });
     answered(await client.request({ method: 'GET', path }), 200);
     assert.equal(told, 0);
-    const { url, caData } = { url: server.url, caData: authority.certificate };
+    const { url, caData } = { url: fake.server.url, caData: fake.authority.certificate };
     client.replaceAccess({ server: url, caData, credential: { token: 'another' } });
     assert.equal(told, 0);
     answered(await client.request({ method: 'GET', path }), 200);
@@ -130,7 +96,7 @@ describe('a cluster that does not answer', () => {
   test('errors that it answers with do not count as failures', async () => {
     const client = clientOf({ limits: { breakerThreshold: 2 } });
     for (const status of [401, 403, 500, 503, 429, 500]) {
-      server.answer((_request, response) => json(response, status, {}));
+      fake.server.answer((_request, response) => json(response, status, {}));
       answered(await client.request({ method: 'GET', path }), status);
     }
   });

@@ -1,102 +1,64 @@
 import assert from 'node:assert/strict';
 import type { ServerResponse } from 'node:http';
 import { createServer, type Server, type Socket } from 'node:net';
-import { after, afterEach, before, describe, test } from 'node:test';
-import { type ClusterAccess, parseClusterAccess } from '@cdaas/control-plane/clusters/kubeconfig.ts';
-import { createKubeClient, type KubeClient } from '@cdaas/control-plane/drivers/kube.ts';
-import type { KubeLimits } from '@cdaas/control-plane/drivers/kube-transport.ts';
-import { createOutbound, type Outbound, type Resolve } from '@cdaas/control-plane/outbound.ts';
-import {
-  type Authority,
-  createAuthority,
-  type FakeApiServer,
-  json,
-  refusal,
-  startFakeApiServer,
-} from '../support/fake-api-server.ts';
+import { describe, test } from 'node:test';
+import { parseClusterAccess } from '@cdaas/control-plane/clusters/kubeconfig.ts';
+import { createOutbound, type Resolve } from '@cdaas/control-plane/outbound.ts';
+import { createAuthority, json, refusal, startFakeApiServer } from '../support/fake-api-server.ts';
 
+import { useFakeCluster } from '../support/fake-cluster.ts';
 import { allowing, answered, token, unreachable } from '../support/kube-outcomes.ts';
 
 const path = '/api/v1/namespaces';
 
-let authority: Authority;
-let server: FakeApiServer;
-const opened: KubeClient[] = [];
-
-type Options = Partial<ClusterAccess> & {
-  outbound?: Outbound;
-  limits?: Partial<KubeLimits>;
-};
-
-function clientOf(options: Options = {}): KubeClient {
-  const client = createKubeClient({
-    server: server.url,
-    caData: authority.certificate,
-    credential: { token },
-    outbound: allowing(server.port),
-    ...options,
-  });
-  opened.push(client);
-  return client;
-}
+const fake = useFakeCluster(['127.0.0.1', 'localhost', 'api.test']);
+const { clientOf } = fake;
 
 /** A port on which nothing listens. */
 async function closedPort(): Promise<number> {
-  const spare = await startFakeApiServer(authority);
+  const spare = await startFakeApiServer(fake.authority);
   await spare.close();
   return spare.port;
 }
 
-before(async () => {
-  authority = await createAuthority();
-  server = await startFakeApiServer(await authority.issue('api', ['127.0.0.1', 'localhost', 'api.test']));
-});
-after(() => server.close());
-afterEach(async () => {
-  server.cut();
-  await Promise.all(opened.splice(0).map((client) => client.close()));
-  server.answer((_request, response) => json(response, 200, {}));
-  server.seen.length = 0;
-});
-
 describe('a request', () => {
   test('with a certificate that TLS finds too weak is an outcome, not an end of this process', async () => {
-    const credential = await authority.issue('weak', [], undefined, 1024);
+    const credential = await fake.authority.issue('weak', [], undefined, 1024);
     unreachable(await clientOf({ credential }).version(), 'tls', false);
-    assert.deepEqual(server.seen, []);
+    assert.deepEqual(fake.server.seen, []);
   });
 
   test('carries the token, asks for JSON, and goes over kept-alive connections', async () => {
     const got: (string | undefined)[] = [];
-    server.answer((request, response) => {
+    fake.server.answer((request, response) => {
       got.push(request.headers.authorization, request.headers.accept);
       json(response, 200, { kind: 'NamespaceList' });
     });
     const client = clientOf();
-    const before = server.connections();
+    const before = fake.server.connections();
     for (let n = 0; n < 20; n += 1) {
       answered(await client.request({ method: 'GET', path }), 200);
       answered(await client.request({ method: 'DELETE', path, body: { kind: 'DeleteOptions' } }), 200);
     }
-    assert.ok(server.connections() - before <= 2);
+    assert.ok(fake.server.connections() - before <= 2);
     assert.deepEqual(got.slice(0, 2), [`Bearer ${token}`, 'application/json']);
   });
 
   test('is sent below the path of the registered server', async () => {
-    await clientOf({ server: `${server.url}/k8s/clusters/c-1` }).version();
-    assert.deepEqual(server.seen, ['GET /k8s/clusters/c-1/version']);
+    await clientOf({ server: `${fake.server.url}/k8s/clusters/c-1` }).version();
+    assert.deepEqual(fake.server.seen, ['GET /k8s/clusters/c-1/version']);
   });
 
   test('signs in with a client certificate where that was registered', async () => {
-    const identity = await authority.issue('deployer', []);
-    const strict = await startFakeApiServer(await authority.issue('api', ['127.0.0.1']), {
-      clientCa: authority.certificate,
+    const identity = await fake.authority.issue('deployer', []);
+    const strict = await startFakeApiServer(await fake.authority.issue('api', ['127.0.0.1']), {
+      clientCa: fake.authority.certificate,
     });
     try {
       const base64 = (pem: string) => Buffer.from(pem).toString('base64');
       const parsed = parseClusterAccess({
         server: strict.url,
-        caData: base64(authority.certificate),
+        caData: base64(fake.authority.certificate),
         clientCertificateData: base64(identity.certificate),
         clientKeyData: base64(identity.key),
       });
@@ -112,7 +74,7 @@ describe('a request', () => {
   });
 
   test('passes errors of the API server up as answers, with Retry-After', async () => {
-    server.answer((_request, response) => json(response, 429, { message: 'slow down' }, { 'retry-after': '7' }));
+    fake.server.answer((_request, response) => json(response, 429, { message: 'slow down' }, { 'retry-after': '7' }));
     assert.deepEqual(await clientOf().request({ method: 'GET', path }), {
       kind: 'answered',
       status: 429,
@@ -123,14 +85,14 @@ describe('a request', () => {
 
   test('is not put off for longer than half a minute', async () => {
     for (const asked of ['300', new Date(Date.now() + 3_600_000).toUTCString()]) {
-      server.answer((_request, response) => json(response, 503, {}, { 'retry-after': asked }));
+      fake.server.answer((_request, response) => json(response, 503, {}, { 'retry-after': asked }));
       const outcome = await clientOf().request({ method: 'GET', path });
       assert.equal('retryAfterMs' in outcome && outcome.retryAfterMs, 30_000);
     }
   });
 
   test('does not pass the token on when a server writes it into its error', async () => {
-    server.answer((request, response) => {
+    fake.server.answer((request, response) => {
       const [, first, ...rest] = request.headers.authorization?.split(' ')[1] ?? '';
       const escaped = `"\\u00${token.charCodeAt(0).toString(16)}${first}${rest.join('')}"`;
       response.writeHead(403, { 'content-type': 'application/json' });
@@ -141,18 +103,18 @@ describe('a request', () => {
   });
 
   test('never follows a redirect and never says where it led', async () => {
-    server.answer((_request, response) => {
-      response.writeHead(302, { location: `${server.url}/secret` });
+    fake.server.answer((_request, response) => {
+      response.writeHead(302, { location: `${fake.server.url}/secret` });
       response.end();
     });
     const reason = unreachable(await clientOf().request({ method: 'GET', path }), 'answer.redirect', true);
     assert.equal(reason, 'the server answered with a redirect (302), which is not followed');
-    assert.deepEqual(server.seen, [`GET ${path}`]);
+    assert.deepEqual(fake.server.seen, [`GET ${path}`]);
   });
 
   test('is cut off above 8 MiB', async () => {
     let written = 0;
-    server.answer((_request, response) => {
+    fake.server.answer((_request, response) => {
       response.writeHead(200, { 'content-type': 'application/json' });
       const more = () => {
         while (!response.destroyed && response.write('x'.repeat(65_536))) written += 65_536;
@@ -168,7 +130,7 @@ describe('a request', () => {
   test('is refused when its answer would cost more than it can be worth', async () => {
     const costly = ['[{"a":'.repeat(60), `[${'{},'.repeat(600_000)}1]`, `{"a":${'['.repeat(4_000_000)}`];
     for (const text of costly) {
-      server.answer((_request, response) => response.end(text));
+      fake.server.answer((_request, response) => response.end(text));
       const began = performance.now();
       const reason = unreachable(await clientOf().version(), 'answer.tooLarge', true);
       assert.match(reason, /nested too deep or made of too many parts/);
@@ -177,7 +139,7 @@ describe('a request', () => {
   });
 
   test('does not wait for the end of a long error', async () => {
-    server.answer((_request, response) => {
+    fake.server.answer((_request, response) => {
       response.writeHead(503, { 'retry-after': '3' });
       response.write('['.repeat(100_000));
     });
@@ -188,7 +150,7 @@ describe('a request', () => {
   test('takes a definite no only from an API server', async () => {
     for (const status of [400, 404, 405, 409, 410, 413, 415, 422]) {
       for (const text of ['', '<html>not here</html>', '{"message":"no Route matched"}', '[]', 'null', '"Status"']) {
-        server.answer((_request, response) => {
+        fake.server.answer((_request, response) => {
           response.writeHead(status);
           response.end(text);
         });
@@ -196,11 +158,11 @@ describe('a request', () => {
         const reason = unreachable(outcome, 'answer.notKubernetes', true);
         assert.match(reason, new RegExp(`answered ${status}, not in the words of Kubernetes`));
       }
-      server.answer((_request, response) => refusal(response, status, 'Because'));
+      fake.server.answer((_request, response) => refusal(response, status, 'Because'));
       answered(await clientOf().request({ method: 'PATCH', path, body: {} }), status);
     }
     for (const status of [401, 403, 429, 500, 503]) {
-      server.answer((_request, response) => {
+      fake.server.answer((_request, response) => {
         response.writeHead(status);
         response.end('<html>');
       });
@@ -209,14 +171,14 @@ describe('a request', () => {
   });
 
   test('is refused by name when the answer is no JSON, and an error without JSON has no body', async () => {
-    server.answer((_request, response) => {
+    fake.server.answer((_request, response) => {
       response.writeHead(200, { 'content-type': 'text/html' });
       response.end('<html>router login</html>');
     });
     const reason = unreachable(await clientOf().version(), 'answer.notJson', true);
     assert.match(reason, /is it a Kubernetes API server/);
     assert.doesNotMatch(reason, /router/);
-    server.answer((_request, response) => {
+    fake.server.answer((_request, response) => {
       response.writeHead(502);
       response.end('<html>bad gateway</html>');
     });
@@ -248,8 +210,10 @@ describe('whether a request was sent', () => {
       /registered CA/,
     );
 
-    const misnamed = await startFakeApiServer(await authority.issue('api', ['elsewhere.test']));
-    const old = await startFakeApiServer(await authority.issue('api', ['127.0.0.1'], new Date(Date.now() - 60_000)));
+    const misnamed = await startFakeApiServer(await fake.authority.issue('api', ['elsewhere.test']));
+    const old = await startFakeApiServer(
+      await fake.authority.issue('api', ['127.0.0.1'], new Date(Date.now() - 60_000)),
+    );
     try {
       for (const [fake, expected] of [
         [misnamed, /other names/],
@@ -277,14 +241,14 @@ describe('whether a request was sent', () => {
   });
 
   test('no answer in time: unknown', async () => {
-    server.answer(() => {});
+    fake.server.answer(() => {});
     const reason = unreachable(await clientOf().request({ ...write, timeoutMs: 100 }), 'timeout', true);
     assert.match(reason, /did not answer within \d+ ms/);
-    assert.equal(server.seen.length, 1);
+    assert.equal(fake.server.seen.length, 1);
   });
 
   test('an answer that trickles on for ever is cut by the same deadline', async () => {
-    server.answer((_request, response) => {
+    fake.server.answer((_request, response) => {
       response.writeHead(200);
       const timer = setInterval(() => response.write(' '), 10);
       response.on('close', () => clearInterval(timer));
@@ -293,46 +257,46 @@ describe('whether a request was sent', () => {
   });
 
   test('a connection that breaks: unknown, and the write is not repeated', async () => {
-    server.answer((_request, response) => response.socket?.destroy());
+    fake.server.answer((_request, response) => response.socket?.destroy());
     unreachable(await clientOf().request(write), 'reset', true);
-    assert.equal(server.seen.length, 1);
+    assert.equal(fake.server.seen.length, 1);
   });
 
   test('a connection that breaks under a GET: it is asked once more', async () => {
-    server.answer((_request, response) => {
-      if (server.seen.length === 1) response.socket?.destroy();
+    fake.server.answer((_request, response) => {
+      if (fake.server.seen.length === 1) response.socket?.destroy();
       else json(response, 200, { ok: true });
     });
     assert.deepEqual(answered(await clientOf().request({ method: 'GET', path }), 200), { ok: true });
-    assert.equal(server.seen.length, 2);
+    assert.equal(fake.server.seen.length, 2);
   });
 
   test('withdrawn before and after it was sent', async () => {
     const client = clientOf();
     unreachable(await client.request({ ...write, signal: AbortSignal.abort() }), 'aborted', false);
     const stop = new AbortController();
-    server.answer(() => stop.abort());
+    fake.server.answer(() => stop.abort());
     unreachable(await client.request({ ...write, signal: stop.signal }), 'aborted', true);
   });
 });
 
 describe('where a client connects', () => {
   test('an address that is not allowed is refused before a byte is sent', async () => {
-    const before = server.connections();
+    const before = fake.server.connections();
     for (const host of ['127.0.0.1', 'localhost', '[::1]', '[::ffff:127.0.0.1]', '2130706433', '0x7f.1', '0.0.0.0']) {
       const client = clientOf({
-        server: new URL(`https://${host}:${server.port}`).origin,
+        server: new URL(`https://${host}:${fake.server.port}`).origin,
         outbound: createOutbound([]),
       });
       assert.match(unreachable(await client.version(), 'outbound.refused', false), /OUTBOUND_ALLOW=cluster:/);
     }
-    assert.equal(server.connections(), before);
+    assert.equal(fake.server.connections(), before);
   });
 
   test('a name is dialled at the address that was checked, under its own name in TLS', async () => {
     const client = clientOf({
-      server: `https://api.test:${server.port}`,
-      outbound: allowing(server.port, async () => [{ address: '127.0.0.1' }]),
+      server: `https://api.test:${fake.server.port}`,
+      outbound: allowing(fake.server.port, async () => [{ address: '127.0.0.1' }]),
     });
     answered(await client.version(), 200);
   });
@@ -343,10 +307,13 @@ describe('where a client connects', () => {
       asked += 1;
       return [{ address: asked === 1 ? '127.0.0.1' : '169.254.169.254' }];
     };
-    const client = clientOf({ server: `https://api.test:${server.port}`, outbound: allowing(server.port, resolve) });
+    const client = clientOf({
+      server: `https://api.test:${fake.server.port}`,
+      outbound: allowing(fake.server.port, resolve),
+    });
     answered(await client.version(), 200);
     assert.equal(asked, 1);
-    server.cut();
+    fake.server.cut();
     const outcomes: string[] = [];
     for (let n = 0; n < 3; n += 1) {
       const outcome = await client.version();
@@ -356,8 +323,8 @@ describe('where a client connects', () => {
   });
 
   test('one forbidden address among a name’s addresses refuses it', async () => {
-    const outbound = allowing(server.port, async () => [{ address: '127.0.0.1' }, { address: '10.0.0.1' }]);
-    const client = clientOf({ server: `https://api.test:${server.port}`, outbound });
+    const outbound = allowing(fake.server.port, async () => [{ address: '127.0.0.1' }, { address: '10.0.0.1' }]);
+    const client = clientOf({ server: `https://api.test:${fake.server.port}`, outbound });
     assert.match(unreachable(await client.version(), 'outbound.refused', false), /10\.0\.0\.1/);
   });
 });
@@ -367,7 +334,7 @@ describe('many requests', () => {
   function hold() {
     const held: ServerResponse[] = [];
     let most = 0;
-    server.answer((_request, response) => {
+    fake.server.answer((_request, response) => {
       held.push(response);
       most = Math.max(most, held.length);
     });
@@ -396,7 +363,7 @@ describe('many requests', () => {
     while (done < 50) {
       await until(() => held.length === Math.min(16, 50 - done));
       release();
-      const expected = server.seen.length;
+      const expected = fake.server.seen.length;
       await until(() => done === expected);
     }
     await all;
@@ -413,6 +380,6 @@ describe('many requests', () => {
     unreachable(await second, 'busy', false);
     release();
     answered(await first, 200);
-    assert.equal(server.seen.length, 1);
+    assert.equal(fake.server.seen.length, 1);
   });
 });

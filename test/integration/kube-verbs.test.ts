@@ -1,40 +1,13 @@
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, test } from 'node:test';
-import { createKubeClient, type KubeClient } from '@cdaas/control-plane/drivers/kube.ts';
+import { describe, test } from 'node:test';
 import { type ClusterSettings, createKubeClients } from '@cdaas/control-plane/drivers/kube-clients.ts';
-import type { KubeLimits } from '@cdaas/control-plane/drivers/kube-transport.ts';
 import type { KubernetesObject } from '@cdaas/pipeline/kubernetes.ts';
-import {
-  type Authority,
-  createAuthority,
-  type FakeApiServer,
-  json,
-  refusal,
-  startFakeApiServer,
-} from '../support/fake-api-server.ts';
+import { json, refusal } from '../support/fake-api-server.ts';
+import { useFakeCluster } from '../support/fake-cluster.ts';
 import { allowing, answered, token, unreachable } from '../support/kube-outcomes.ts';
 
-let authority: Authority;
-let server: FakeApiServer;
-const opened: KubeClient[] = [];
-
-function clientOf(limits: Partial<KubeLimits> = {}): KubeClient {
-  const access = { server: server.url, caData: authority.certificate, credential: { token } };
-  const client = createKubeClient({ ...access, limits, outbound: allowing(server.port) });
-  opened.push(client);
-  return client;
-}
-
-before(async () => {
-  authority = await createAuthority();
-  server = await startFakeApiServer(await authority.issue('api', ['127.0.0.1']));
-});
-after(() => server.close());
-afterEach(async () => {
-  await Promise.all(opened.splice(0).map((client) => client.close()));
-  server.answer((_request, response) => json(response, 200, {}));
-  server.seen.length = 0;
-});
+const fake = useFakeCluster();
+const { clientOf } = fake;
 
 describe('verbs', () => {
   const splits = { apiVersion: 'split.smi-spec.io/v1alpha2', plural: 'trafficsplits', namespace: 'shop' };
@@ -44,7 +17,7 @@ describe('verbs', () => {
   test('send the right method, path, content type and preconditions', async () => {
     const bodies: unknown[] = [];
     const types: unknown[] = [];
-    server.answer((request, response) => {
+    fake.server.answer((request, response) => {
       types.push(request.headers['content-type']);
       bodies.push(request.text === '' ? undefined : JSON.parse(request.text));
       json(response, 200, {});
@@ -56,7 +29,7 @@ describe('verbs', () => {
     await client.patch(ref, { metadata: { resourceVersion: '5' } });
     await client.apply(ref, { c: 1 }, { fieldManager: 'cdaas', force: true });
     await client.delete(ref, { uid: 'u', resourceVersion: '9', propagationPolicy: 'Orphan' });
-    assert.deepEqual(server.seen, [
+    assert.deepEqual(fake.server.seen, [
       `GET ${at}/web`,
       `POST ${at}?fieldManager=cdaas`,
       `PUT ${at}/web?fieldManager=cdaas`,
@@ -84,8 +57,8 @@ describe('verbs', () => {
   });
 
   test('a list is read page by page, its items told their kind', async () => {
-    server.answer((request, response) => {
-      const next = new URL(request.url ?? '', server.url).searchParams.get('continue');
+    fake.server.answer((request, response) => {
+      const next = new URL(request.url ?? '', fake.server.url).searchParams.get('continue');
       json(response, 200, next === null ? page(['a', 'b'], 'n=2&x') : page(['c']));
     });
     const listed = await clientOf().list(pods, { labelSelector: 'app in (x, y)', pageSize: 2 });
@@ -95,12 +68,12 @@ describe('verbs', () => {
       listed.objects.map(({ apiVersion, kind, metadata }) => `${apiVersion} ${kind} ${metadata.name}`),
       ['v1 Pod a', 'v1 Pod b', 'v1 Pod c'],
     );
-    assert.match(server.seen[1] ?? '', /labelSelector=app%20in%20\(x%2C%20y\)&limit=2&continue=n%3D2%26x$/);
+    assert.match(fake.server.seen[1] ?? '', /labelSelector=app%20in%20\(x%2C%20y\)&limit=2&continue=n%3D2%26x$/);
   });
 
   test('a list whose continuation expired is begun again, once', async () => {
     let expired = 0;
-    server.answer((request, response) => {
+    fake.server.answer((request, response) => {
       if (!request.url?.includes('continue')) return json(response, 200, page(['a'], 'next'));
       expired += 1;
       return expired === 1 ? refusal(response, 410, 'Expired') : json(response, 200, page(['b']));
@@ -116,7 +89,7 @@ describe('verbs', () => {
   test('of a list that is begun again only what it lists then counts as its size', async () => {
     const padding = 'x'.repeat(700_000);
     let expired = 0;
-    server.answer((request, response) => {
+    fake.server.answer((request, response) => {
       if (!request.url?.includes('continue')) return json(response, 200, { ...page(['a'], 'next'), padding });
       expired += 1;
       return expired === 1 ? refusal(response, 410, 'Expired') : json(response, 200, { ...page(['b']), padding });
@@ -126,12 +99,12 @@ describe('verbs', () => {
   });
 
   test('a list without end and a list of nonsense are refused by name', async () => {
-    server.answer((_request, response) => json(response, 200, page(['a', 'b'], 'again')));
+    fake.server.answer((_request, response) => json(response, 200, page(['a', 'b'], 'again')));
     assert.match(
       unreachable(await clientOf().list(pods, { maxObjects: 9 }), 'answer.tooLarge', true),
       /too many pods for this server: 10 objects in 1 MiB, and more/,
     );
-    server.answer((_request, response) => json(response, 200, { ...page([]), items: [{ metadata: {} }] }));
+    fake.server.answer((_request, response) => json(response, 200, { ...page([]), items: [{ metadata: {} }] }));
     const reason = unreachable(await clientOf().list(pods), 'answer.notKubernetes', true);
     assert.match(reason, /answered a list of pods with something else/);
   });
@@ -145,18 +118,18 @@ describe('verbs', () => {
       { metadata: { name: 'a', uid: '\ud800' } },
     ];
     for (const item of odd) {
-      server.answer((_request, response) => json(response, 200, { ...page([]), items: [item] }));
+      fake.server.answer((_request, response) => json(response, 200, { ...page([]), items: [item] }));
       unreachable(await clientOf().list(pods), 'answer.notKubernetes', true);
     }
   });
 
   test('a list is bounded in bytes as well, and may keep a part of each object', async () => {
     const large = { ...page(['a'], 'again'), padding: 'x'.repeat(500_000) };
-    server.answer((_request, response) => json(response, 200, large));
+    fake.server.answer((_request, response) => json(response, 200, large));
     const reason = unreachable(await clientOf().list(pods, { maxBytes: 2 * 1024 * 1024 }), 'answer.tooLarge', true);
     assert.match(reason, /too many pods.* 5 objects in 3 MiB, and more/);
-    assert.equal(server.seen.length, 5);
-    server.answer((_request, response) => json(response, 200, page(['a'])));
+    assert.equal(fake.server.seen.length, 5);
+    fake.server.answer((_request, response) => json(response, 200, page(['a'])));
     const keep = (object: KubernetesObject) => ({ ...object, kept: true });
     const listed = await clientOf().list(pods, { keep });
     assert.ok(listed.kind === 'listed');
@@ -167,13 +140,13 @@ describe('verbs', () => {
     const client = clientOf();
     const odd: unknown[] = [{}, { resources: 'x' }, { groupVersion: 'v1', resources: [] }, page([])];
     for (const body of odd) {
-      server.answer((_request, response) => json(response, 200, body));
+      fake.server.answer((_request, response) => json(response, 200, body));
       unreachable(await client.findResource(splits.apiVersion, 'TrafficSplit'), 'answer.notKubernetes', true);
       unreachable(await client.servedVersions('split.smi-spec.io'), 'answer.notKubernetes', true);
     }
-    server.answer((_request, response) => json(response, 404, { message: 'no Route matched' }));
+    fake.server.answer((_request, response) => json(response, 404, { message: 'no Route matched' }));
     unreachable(await client.findResource(splits.apiVersion, 'TrafficSplit'), 'answer.notKubernetes', true);
-    server.answer((_request, response) => {
+    fake.server.answer((_request, response) => {
       response.writeHead(404, { 'content-type': 'text/plain' });
       response.end('404 page not found\n');
     });
@@ -182,7 +155,7 @@ describe('verbs', () => {
 
   test('discovery is cached, asks anew for a kind that it does not know, and says absent', async () => {
     let kinds = ['TrafficSplit'];
-    server.answer((request, response) => {
+    fake.server.answer((request, response) => {
       if (request.url === '/apis/split.smi-spec.io') {
         const versions = ['v1alpha1', 'v1alpha2'].map((version) => ({ version }));
         return json(response, 200, { versions, preferredVersion: { version: 'v1alpha2' } });
@@ -198,7 +171,7 @@ describe('verbs', () => {
     const found = { kind: 'found', plural: 'trafficsplits', namespaced: true };
     assert.deepEqual(await client.findResource(splits.apiVersion, 'TrafficSplit'), found);
     assert.deepEqual(await client.findResource(splits.apiVersion, 'TrafficSplit'), found);
-    assert.equal(server.seen.length, 1);
+    assert.equal(fake.server.seen.length, 1);
     assert.deepEqual(await client.findResource(splits.apiVersion, 'Other'), { kind: 'absent' });
     kinds = ['TrafficSplit', 'Other'];
     assert.equal((await client.findResource(splits.apiVersion, 'Other')).kind, 'found');
@@ -215,24 +188,22 @@ describe('verbs', () => {
       'x-kubernetes-group-version-kind': [{ group: 'split.smi-spec.io', version: 'v1alpha2', kind: 'TrafficSplit' }],
     };
     let now = 0;
-    const access = { server: server.url, caData: authority.certificate, credential: { token } };
-    const client = createKubeClient({ ...access, outbound: allowing(server.port), now: () => now });
-    opened.push(client);
+    const client = clientOf({ now: () => now });
     const find = () => client.findSchema('split.smi-spec.io/v1alpha2', 'TrafficSplit');
     for (const status of [429, 503, 403]) {
-      server.answer((_request, response) => refusal(response, status, 'No'));
+      fake.server.answer((_request, response) => refusal(response, status, 'No'));
       answered(await find(), status);
       now += 1_000;
     }
-    server.answer((_request, response) => json(response, 200, { components: { schemas: { split: schema } } }));
+    fake.server.answer((_request, response) => json(response, 200, { components: { schemas: { split: schema } } }));
     assert.deepEqual(await find(), { kind: 'schema', schema });
-    server.answer((_request, response) => refusal(response, 404, 'NotFound'));
+    fake.server.answer((_request, response) => refusal(response, 404, 'NotFound'));
     assert.deepEqual(await find(), { kind: 'schema', schema });
     now += 600_000;
     assert.deepEqual(await find(), { kind: 'schema', schema: undefined });
-    const asked = server.seen.length;
+    const asked = fake.server.seen.length;
     assert.deepEqual(await find(), { kind: 'schema', schema: undefined });
-    assert.equal(server.seen.length, asked);
+    assert.equal(fake.server.seen.length, asked);
   });
 
   test('say of all groups in one request which versions are served, and refuse an answer without them', async () => {
@@ -242,16 +213,16 @@ describe('verbs', () => {
       preferredVersion: { groupVersion: `${name}/${preferred}`, version: preferred },
     });
     const groups = [group('apps', ['v1'], 'v1'), group('split.smi-spec.io', ['v1alpha1', 'v1alpha2'], 'v1alpha2')];
-    server.answer((_request, response) => json(response, 200, { kind: 'APIGroupList', apiVersion: 'v1', groups }));
+    fake.server.answer((_request, response) => json(response, 200, { kind: 'APIGroupList', apiVersion: 'v1', groups }));
     const served = await clientOf().servedGroups();
     assert.ok(served.kind === 'groups');
     assert.deepEqual(Object.fromEntries(served.groups), {
       apps: ['v1'],
       'split.smi-spec.io': ['v1alpha2', 'v1alpha1'],
     });
-    assert.deepEqual(server.seen, ['GET /apis']);
+    assert.deepEqual(fake.server.seen, ['GET /apis']);
     for (const body of [{}, { groups: [{ name: 'apps' }] }, { groups: [null] }]) {
-      server.answer((_request, response) => json(response, 200, body));
+      fake.server.answer((_request, response) => json(response, 200, body));
       unreachable(await clientOf().servedGroups(), 'answer.notKubernetes', true);
     }
   });
@@ -275,10 +246,14 @@ describe('clients by cluster', () => {
       async (_key, knownVersion) => {
         known.push(knownVersion);
         if (knownVersion === current.version) return 'unchanged';
-        const access = { server: server.url, caData: authority.certificate, credential: { token: current.token } };
+        const access = {
+          server: fake.server.url,
+          caData: fake.authority.certificate,
+          credential: { token: current.token },
+        };
         return { version: current.version, access, settings };
       },
-      allowing(server.port),
+      allowing(fake.server.port),
       { now: () => time.now },
     );
     const [first, same] = await Promise.all([clients.get(key), clients.get(key)]);
@@ -289,7 +264,7 @@ describe('clients by cluster', () => {
     assert.equal(await clients.get(key), first);
     clients.invalidate(key);
     const tokens: unknown[] = [];
-    server.answer(({ headers }, response) => {
+    fake.server.answer(({ headers }, response) => {
       tokens.push(headers.authorization);
       json(response, 200, {});
     });
@@ -303,11 +278,11 @@ describe('clients by cluster', () => {
   });
 
   test('lose nothing when the credential changes: what waits is sent with the new one, and watches end', async () => {
-    const client = clientOf({ inFlight: 1 });
+    const client = clientOf({ limits: { inFlight: 1 } });
     const held = Promise.withResolvers<void>();
     const arrived = Promise.withResolvers<void>();
     const tokens: unknown[] = [];
-    server.answer(async ({ headers, url }, response) => {
+    fake.server.answer(async ({ headers, url }, response) => {
       tokens.push(headers.authorization);
       if (url === '/watch') return void response.writeHead(200).flushHeaders();
       if (tokens.length === 2) {
@@ -322,7 +297,11 @@ describe('clients by cluster', () => {
     const underWay = client.request({ method: 'POST', path: '/first', body: {} });
     await arrived.promise;
     const waiting = client.request({ method: 'POST', path: '/second', body: {} });
-    client.replaceAccess({ server: server.url, caData: authority.certificate, credential: { token: 'another' } });
+    client.replaceAccess({
+      server: fake.server.url,
+      caData: fake.authority.certificate,
+      credential: { token: 'another' },
+    });
     assert.equal((await watch).kind, 'unreachable');
     held.resolve();
     answered(await underWay, 200);
@@ -341,10 +320,10 @@ describe('clients by cluster', () => {
         if (isGone) return undefined;
         loads += knownVersion === undefined ? 1 : 0;
         if (knownVersion !== undefined) return 'unchanged';
-        const access = { server: server.url, caData: authority.certificate, credential: { token } };
+        const access = { server: fake.server.url, caData: fake.authority.certificate, credential: { token } };
         return { version: '1', access, settings };
       },
-      allowing(server.port),
+      allowing(fake.server.port),
       { now: () => time.now },
     );
     const pass = (ms: number) => {
@@ -375,10 +354,10 @@ describe('clients by cluster', () => {
       await reading.promise;
       return {
         version: '1',
-        access: { server: server.url, caData: authority.certificate, credential: { token } },
+        access: { server: fake.server.url, caData: fake.authority.certificate, credential: { token } },
         settings,
       };
-    }, allowing(server.port));
+    }, allowing(fake.server.port));
     const late = clients.get(key);
     await clients.close();
     reading.resolve();
@@ -390,9 +369,9 @@ describe('clients by cluster', () => {
     const clients = createKubeClients(async ({ tenantId }) => {
       asked.push(tenantId);
       if (tenantId !== 't') return undefined;
-      const access = { server: server.url, caData: authority.certificate, credential: { token } };
+      const access = { server: fake.server.url, caData: fake.authority.certificate, credential: { token } };
       return { version: '1', access, settings };
-    }, allowing(server.port));
+    }, allowing(fake.server.port));
     assert.ok(await clients.get(key));
     assert.equal(await clients.get({ ...key, tenantId: 'other' }), undefined);
     assert.deepEqual(asked, ['t', 'other']);
@@ -402,7 +381,7 @@ describe('clients by cluster', () => {
   test('closing lets a request under way finish', async () => {
     const client = clientOf();
     let closing: Promise<void> | undefined;
-    server.answer((_request, response) => {
+    fake.server.answer((_request, response) => {
       closing = client.close();
       json(response, 200, { done: true });
     });

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { until } from '../support/until.ts';
 import { connect, example, type Installation, newInstallation, postgresPid, type Running } from './installation.ts';
@@ -37,11 +36,7 @@ describe('npm start whose Postgres is killed', { concurrency: false }, () => {
   /** Postgres may be away meanwhile. */
   const reaches = async (pipelineId: string, status: string): Promise<void> => {
     const read = async () => (await api.get<Pipeline>(`/pipelines/${pipelineId}`)).status;
-    const isReached = async () => {
-      await sleep(100);
-      return (await read().catch(() => 'unknown')) === status;
-    };
-    await until(isReached, status, 60_000);
+    await until(async () => (await read().catch(() => 'unknown')) === status, status, 60_000, 100);
   };
 
   test('connects as users who are nobody without their role', async () => {

@@ -1,7 +1,8 @@
 import type { ClusterView } from './conditions.ts';
 import { isLive } from './conditions.ts';
-import { managerOf, removalLine, reshapedWords } from './deployment-object.ts';
+import { removalLine, reshapedWords } from './deployment-object.ts';
 import type { Condition } from './deployment-state.ts';
+import { managerOf } from './field-managers.ts';
 import type { KubernetesObject } from './kubernetes.ts';
 import { type LabelSelector, matchesSelector } from './label-selector.ts';
 import { deploymentKey, fieldManager, hashKey } from './marks.ts';

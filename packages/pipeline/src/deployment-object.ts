@@ -11,7 +11,7 @@ import { entryAt } from './entry-at.ts';
 import { isRecord } from './is-record.ts';
 import type { KubernetesObject } from './kubernetes.ts';
 import { keysOf, type LabelSelector } from './label-selector.ts';
-import { deploymentKey, fieldManager, hashKey } from './marks.ts';
+import { deploymentKey, hashKey } from './marks.ts';
 
 /** What a run knows of Deployment objects: those it takes over, those it keeps, and those that others put beside it. */
 
@@ -72,24 +72,6 @@ function fingerprint(text: string): string {
     high = Math.imul(high ^ (code + index), 0x85ebca6b);
   }
   return [low, high].map((half) => (half >>> 0).toString(16).padStart(8, '0')).join('');
-}
-
-/** Who wrote an object last, by the name of the field manager; controllers of Kubernetes only follow what others ask for. */
-export function managerOf({ metadata }: KubernetesObject): string {
-  const entries = Array.isArray(metadata.managedFields) ? metadata.managedFields.filter(isRecord) : [];
-  const people = entries.filter(({ manager, subresource }) => {
-    return typeof manager === 'string' && manager !== 'kube-controller-manager' && !subresource;
-  });
-  const others = people.filter(({ manager }) => manager !== fieldManager);
-  // Times are whole seconds: of one second whoever applied is named, as controllers of GitOps do, which come again.
-  const [last] = (others.length > 0 ? others : people).toSorted(
-    (a, b) => order(String(b.time), String(a.time)) || order(String(a.operation), String(b.operation)),
-  );
-  return typeof last?.manager === 'string' ? last.manager : 'unknown';
-}
-
-function order(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 /** The template of a ReplicaSet as a Deployment's that takes it for its newest. */

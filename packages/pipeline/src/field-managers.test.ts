@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { writerOfHeld, writerWords } from './field-managers.ts';
+import { managerOf, writerOfHeld, writerWords } from './field-managers.ts';
 import type { KubernetesObject } from './kubernetes.ts';
 
 type Entry = { manager?: string; operation?: string; time?: string; subresource?: string; fields?: string[] };
@@ -47,4 +47,18 @@ test('nobody is named where the cluster names nobody', () => {
   assert.equal(writerWords(writerOfHeld(object('Service', [cdaas]))), 'somebody');
   assert.equal(writerWords(writerOfHeld(object('Service', [{ operation: 'Update' }]))), 'somebody');
   assert.equal(writerWords(undefined), 'somebody');
+});
+
+test('who wrote a Deployment last is named, not a controller of Kubernetes; of one second whoever applied', () => {
+  const at = '2026-01-01T00:00:05Z';
+  const controller = { manager: 'kube-controller-manager', operation: 'Update', time: '2026-01-01T00:00:09Z' };
+  const update = { ...kubectl, time: at };
+  for (const entries of [
+    [update, argo, controller],
+    [controller, argo, update],
+  ]) {
+    assert.equal(managerOf(object('Deployment', entries)), 'argocd-controller');
+  }
+  assert.equal(managerOf(object('Deployment', [argo, kubectl])), 'kubectl-edit');
+  assert.equal(managerOf(object('Deployment', [])), 'unknown');
 });

@@ -1,7 +1,8 @@
 import { isLive } from './conditions.ts';
-import { formOfDeployment, managerOf, removalLine } from './deployment-object.ts';
+import { formOfDeployment, removalLine } from './deployment-object.ts';
 import type { FoundDeployment } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
+import { managerOf } from './field-managers.ts';
 import type { KubernetesObject } from './kubernetes.ts';
 import { type LabelSelector, matchesSelector } from './label-selector.ts';
 import { annotationKeys, deploymentKey, hashKey } from './marks.ts';

@@ -1,5 +1,5 @@
 import { assertNever } from './assert-never.ts';
-import { formOfDeployment, formOfTemplate, freedReplicaSets, labelsBeside, managerOf } from './deployment-object.ts';
+import { formOfDeployment, formOfTemplate, freedReplicaSets, labelsBeside } from './deployment-object.ts';
 import {
   type DeploymentState,
   newReplicaSetName,
@@ -9,6 +9,7 @@ import {
   type WriteEffect,
 } from './deployment-state.ts';
 import { entryAt } from './entry-at.ts';
+import { managerOf } from './field-managers.ts';
 import { markOf } from './held.ts';
 import type { KubernetesObject, ObjectRef } from './kubernetes.ts';
 import { annotationKeys, deploymentKey, fenceKey, hashKey, instanceKey } from './marks.ts';

@@ -11,29 +11,31 @@ describe('an answer as an object', () => {
     assert.deepEqual(toObject(answer), { ...pod, metadata: { ...pod.metadata, selfLink: '/x' } });
   });
 
-  test('of what a run may hold keeps who set which field of the specification, fit to be shown', () => {
-    const fieldsV1 = { 'f:metadata': { 'f:labels': {} }, 'f:spec': { 'f:selector': { 'f:app': {} } } };
-    const entry = {
-      manager: 'argo\u202ecd',
-      operation: 'Apply',
-      time: '2026-01-01T00:00:00Z',
-      apiVersion: 'v1',
-      fieldsV1,
-    };
-    const service = {
-      apiVersion: 'v1',
-      kind: 'Service',
-      metadata: { name: 'a', managedFields: [entry, 'x', { manager: 1 }] },
-    };
-    assert.deepEqual(toObject(service)?.metadata.managedFields, [
-      {
-        manager: 'argo cd',
+  for (const kind of ['Service', 'Deployment'])
+    test(`of a ${kind} keeps who set which field of the specification, fit to be shown`, () => {
+      const fieldsV1 = { 'f:metadata': { 'f:labels': {} }, 'f:spec': { 'f:selector': { 'f:app': {} } } };
+      const entry = {
+        manager: 'argo\u202ecd',
         operation: 'Apply',
         time: '2026-01-01T00:00:00Z',
-        fieldsV1: { 'f:spec': { 'f:selector': {} } },
-      },
-    ]);
-  });
+        apiVersion: 'v1',
+        fieldsV1,
+      };
+      const object = {
+        apiVersion: 'v1',
+        kind,
+        metadata: { name: 'a', managedFields: [entry, 'x', { manager: 1 }] },
+        spec: { selector: {}, template: { spec: { containers: [] } } },
+      };
+      assert.deepEqual(toObject(object)?.metadata.managedFields, [
+        {
+          manager: 'argo cd',
+          operation: 'Apply',
+          time: '2026-01-01T00:00:00Z',
+          fieldsV1: { 'f:spec': { 'f:selector': {} } },
+        },
+      ]);
+    });
 
   const malformed: [string, unknown][] = [
     ['null', null],

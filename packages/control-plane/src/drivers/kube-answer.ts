@@ -7,16 +7,16 @@ import { isSound } from './kube-shapes.ts';
 
 /**
  * An answer's body as an object, or undefined if it lacks the shape that KubernetesObject promises, or the one that its
- * kind has. Drops `metadata.managedFields`, which is often half of an object; of Deployments, who set any, since these are
- * others' objects whose makers people are told, and of kinds that a run holds who set which field of the specification.
+ * kind has. Drops `metadata.managedFields`, which is often half of an object; of the kinds whose changes by others people
+ * are told, it keeps who set which field of the specification.
  */
 export function toObject(value: unknown): KubernetesObject | undefined {
   if (!isRecord(value) || typeof value.apiVersion !== 'string' || typeof value.kind !== 'string') return undefined;
   if (!isRecord(value.metadata)) return undefined;
   const { managedFields, ...rest } = value.metadata;
   const metadata: Record<string, unknown> =
-    managedFields !== undefined && isOfOthers(value.kind)
-      ? { ...rest, managedFields: managersOf(value.kind, managedFields) }
+    managedFields !== undefined && kindsOfOthers.includes(value.kind)
+      ? { ...rest, managedFields: managersOf(managedFields) }
       : rest;
   const sound =
     isName(metadata.name) &&
@@ -33,15 +33,11 @@ export function toObject(value: unknown): KubernetesObject | undefined {
   return { ...value, metadata } as KubernetesObject;
 }
 
-/** Kinds that a run holds, whose changes by others people are told. */
-const heldKinds = ['Service', 'TrafficSplit', 'ReplicaSet'];
+/** Kinds whose changes by others people are told. */
+const kindsOfOthers = ['Service', 'TrafficSplit', 'ReplicaSet', 'Deployment'];
 
-function isOfOthers(kind: string): boolean {
-  return kind === 'Deployment' || heldKinds.includes(kind);
-}
-
-/** Names are shown to people. Of held kinds, the fields of the specification by their first names alone. */
-function managersOf(kind: string, managedFields: unknown): NonNullable<ObjectMeta['managedFields']> {
+/** Names are shown to people. Of the fields of the specification the first names alone. */
+function managersOf(managedFields: unknown): NonNullable<ObjectMeta['managedFields']> {
   const entries = Array.isArray(managedFields) ? managedFields.slice(-mostManagers) : [];
   return entries.flatMap((entry: unknown) => {
     if (!isRecord(entry) || typeof entry.manager !== 'string') return [];
@@ -51,7 +47,8 @@ function managersOf(kind: string, managedFields: unknown): NonNullable<ObjectMet
         manager: shownText(entry.manager, maxManagerLength),
         ...(typeof time === 'string' ? { time: shownText(time, maxManagerLength) } : {}),
         ...(typeof subresource === 'string' ? { subresource } : {}),
-        ...(heldKinds.includes(kind) ? { operation: operationOf(operation), fieldsV1: fieldsOf(fieldsV1) } : {}),
+        operation: operationOf(operation),
+        fieldsV1: fieldsOf(fieldsV1),
       },
     ];
   });
