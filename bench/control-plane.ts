@@ -102,7 +102,8 @@ export async function openControlPlane(options: ControlPlaneOptions): Promise<Co
   const scope = await bootstrap(db, { organisation: 'bench', tenant: 'main', credential: 'bench' });
   const vault = createVault(key, db);
   const log = pino({ level: 'error' });
-  const base = { db, queue, vault, outbound, log, clock: db.clock, publicUrl: 'http://127.0.0.1', drainSeconds: 0 };
+  const settings = { publicUrl: 'http://127.0.0.1', clustersPerTenant: 1, drainSeconds: 0 };
+  const base = { db, queue, vault, outbound, log, clock: db.clock, ...settings };
   const ctx = systemContext(base, scope, 'bench');
   const { server, caData } = cluster.address;
   await registerCluster(ctx, { name: account, server, caData, token: cluster.token, meshConfirmation });

@@ -116,7 +116,8 @@ export async function openWorld(name: string, options: WorldOptions = {}): Promi
       const names = { organisation: tenantName, tenant: 'main', credential: 'ci' };
       const made = await bootstrap(api.db, names);
       const drainSeconds = options.drainSeconds ?? 0;
-      const base = { ...api, clock: api.db.clock, publicUrl: 'http://127.0.0.1:8080', drainSeconds };
+      const settings = { publicUrl: 'http://127.0.0.1:8080', clustersPerTenant: 10_000, drainSeconds };
+      const base = { ...api, clock: api.db.clock, ...settings };
       const ctx = systemContext(base, made, 'ci');
       const tenant: Tenant = {
         ctx,

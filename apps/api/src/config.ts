@@ -1,7 +1,7 @@
 import type { OutboundRule } from '@cdaas/control-plane/outbound.ts';
 import { count, fields, readEnvironment } from '@cdaas/control-plane/settings.ts';
 import { z } from 'zod';
-import { type ApiSettings, settingsFor } from './deps.ts';
+import { type ApiSettings, settingsFor, usualLimits } from './deps.ts';
 
 export const usage = `Usage: node apps/api/src/main.ts
 
@@ -41,8 +41,8 @@ const Environment = z.object({
   ALLOWED_HOSTS: list.default([]),
   TRUSTED_PROXIES: list.default([]),
   BODY_LIMIT_BYTES: count(1_024, 67_108_864).default(1_048_576),
-  REQUESTS_PER_MINUTE: count(1, 1_000_000).default(1_200),
-  CLUSTERS_PER_TENANT: count(1, 10_000).default(200),
+  REQUESTS_PER_MINUTE: count(1, 1_000_000).default(usualLimits.requestsPerMinute),
+  CLUSTERS_PER_TENANT: count(1, 10_000).default(usualLimits.clustersPerTenant),
   DRAIN_SECONDS: fields.drainSeconds,
   SHUTDOWN_SECONDS: count(0, 3_600).default(25),
   DATABASE_POOL_SIZE: count(1, 1_000).default(10),

@@ -38,6 +38,8 @@ export type ApiDeps = {
   settings: ApiSettings;
 };
 
+export const usualLimits = { requestsPerMinute: 1_200, clustersPerTenant: 200 };
+
 /** Settings for a public URL: its own host is allowed, and the names of the local machine where it is one of them. */
 export function settingsFor(publicUrl: string): ApiSettings {
   const { host, hostname, port, protocol } = new URL(publicUrl);
@@ -49,8 +51,7 @@ export function settingsFor(publicUrl: string): ApiSettings {
     allowedHosts,
     bodyLimitBytes: 1_048_576,
     bodyDepthLimit: 64,
-    requestsPerMinute: 1_200,
-    clustersPerTenant: 200,
+    ...usualLimits,
     trustedProxies: [],
     drainSeconds: 5,
   };

@@ -135,14 +135,15 @@ async function startParts(
   const worker = await startWorker(forWorker);
   parts.push({ name: 'worker', stop: () => worker.close() });
   const { admin, scope } = await ensureAdmin(dir, forApi.db, url);
-  const base = { ...forApi, publicUrl: url, drainSeconds: config.drainSeconds };
+  const { allowedHosts, ...settings } = settingsFor(url);
+  const { clustersPerTenant } = settings;
+  const base = { ...forApi, publicUrl: url, clustersPerTenant, drainSeconds: config.drainSeconds };
   const ctx = systemContext(base, scope, 'npm start');
   const cluster =
     'own' in used
       ? await useOwnCluster(ctx, dir, used.own, screen, config.again)
       : await useSandbox(ctx, dir, used.sandbox);
   const metricsPort = await metricsPortOf(config, screen);
-  const { allowedHosts, ...settings } = settingsFor(url);
   const local = localUrl(config.host, port);
   const api = await startApi(
     {

@@ -98,13 +98,10 @@ function findCluster(ctx: Context, name: string): Promise<RegisteredCluster | nu
   return scoped(ctx.db, ctx.scope, (tx) => tx.cluster.findFirst({ where: { tenantId, name }, select: visibleCluster }));
 }
 
-const usualLimit = 200;
-
 /** Workers ask every cluster all the time whether it answers, so that there must be an end to them. */
 async function refuseBeyondLimit(tx: Transaction, ctx: CallerContext): Promise<void> {
-  const { clustersPerTenant = usualLimit } = ctx;
-  const { tenantId } = ctx.scope;
-  if ((await tx.cluster.count({ where: { tenantId } })) < clustersPerTenant) return;
+  const { clustersPerTenant, scope } = ctx;
+  if ((await tx.cluster.count({ where: { tenantId: scope.tenantId } })) < clustersPerTenant) return;
   throw new AppError('cluster.limit', `This tenant has ${clustersPerTenant} clusters, and may not have more.`, {
     hint: 'Delete one that is not used any more, or have whoever operates this server raise CLUSTERS_PER_TENANT.',
   });

@@ -21,8 +21,8 @@ export type CallerContext = Context & {
   outbound: Outbound;
   /** Base of links in answers, without a slash at its end. */
   publicUrl: string;
-  /** Clusters that a tenant may register; 200 where it is not said. */
-  clustersPerTenant?: number;
+  /** Clusters that a tenant may register. */
+  clustersPerTenant: number;
   /** How long connections may drain after traffic left a backend. */
   drainSeconds: number;
 };

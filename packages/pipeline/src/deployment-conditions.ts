@@ -150,14 +150,16 @@ function evaluateAdopted(condition: Extract<Condition, { kind: 'adopted' }>, vie
     const way = `kubectl scale deployment ${condition.deployment} -n ${condition.namespace} --replicas=${least}`;
     return { holds: false, detail: `${names}: asks for ${wanted} pods instead of ${least} (${manager}): ${way}` };
   }
-  const others =
-    condition.asked === undefined || condition.asked === wanted ? '' : scaledWords(condition.asked, wanted);
-  return { holds: current && same, detail: `${names}: ${updatedReplicas} of ${wanted} pods are its own${others}` };
+  const isScaled = condition.asked !== undefined && condition.asked !== wanted;
+  const others = isScaled
+    ? `; somebody had it ask for ${wanted} pods instead of ${condition.asked}, and that is left so`
+    : '';
+  const detail = `${names}: ${updatedReplicas} of ${wanted} pods are its own${others}`;
+  return { holds: current && same, detail, ...(isScaled ? { seen: scaledByOthers } : {}) };
 }
 
-function scaledWords(asked: number, wanted: number): string {
-  return `; somebody had it ask for ${wanted} pods instead of ${asked}, and that is left so`;
-}
+/** Of a Deployment that owns its ReplicaSet: somebody gave it another number of pods. */
+export const scaledByOthers = 'scaled';
 
 function statusOf(object: KubernetesObject | undefined) {
   type Status = { observedGeneration?: number; replicas?: number; updatedReplicas?: number };

@@ -1,5 +1,6 @@
 import { setAsideOf } from './adoption-outcomes.ts';
 import { sharerLines } from './deployment-claims.ts';
+import { scaledByOthers } from './deployment-conditions.ts';
 import { intruderLines } from './deployment-object.ts';
 import type { DeploymentState, Slot } from './deployment-state.ts';
 import type { Write } from './instructions.ts';
@@ -56,8 +57,8 @@ function shiftsBy({ slot, change }: Write, split: Slot): boolean {
 export function finish(state: DeploymentState, at: string): void {
   state.completedAt = at;
   // How many pods a Deployment object asks for is people's as soon as it stands over them.
-  for (const [key, { detail }] of Object.entries(state.observed)) {
-    if (/^(F8|R7)\.settled\./.test(key) && detail.includes('is left so')) warn(state, detail);
+  for (const [key, { detail, seen }] of Object.entries(state.observed)) {
+    if (/^(F8|R7)\.settled\./.test(key) && seen === scaledByOthers) warn(state, detail);
   }
   if (state.track === 'forward') {
     state.status = 'SUCCEEDED';
