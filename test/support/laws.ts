@@ -125,7 +125,13 @@ function checkWrite(
     const [had, has] = [replicasOf(change.previous), change.type === 'DELETED' ? 0 : replicasOf(change.object)];
     if (has >= had) return [];
     const hash = hashOf(change.object);
+    // Whoever took a pin out let these pods in, while the write that ends them was on its way.
+    const isFreed = (service: string) => {
+      const found = before.get('Service', service);
+      return expected.disturbed === true && found !== undefined && selectorOf(found)?.[hashKey] === undefined;
+    };
     return backends
+      .filter((service) => !isFreed(service))
       .filter((service) => after.readyPods(service).some((pod) => hashOf(after.get('Pod', pod)) === hash))
       .map((service) => `law 1: ReplicaSet ${change.object.metadata.name} scaled down under the weight of ${service}`);
   }
